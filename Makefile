@@ -1,0 +1,60 @@
+# Everything that is made stays in .build and target. The work of each lane is a script in tests/lanes.
+#
+#   make demo    a few functions timed with and without hotcall, and what became of one
+#   make test    every test, on every Python version that can be had
+#   make bench   the benchmarks
+#   make lint    formatting, lints, documentation, types
+#   make long    the tests again, random ones for a long time
+
+LANES := tests/lanes
+LANE := $(LANES)/lane.sh
+EACH := $(LANES)/pythons.sh
+BUILD := $(or $(HOTCALL_BUILD),.build)
+DEMO_PYTHON := $(or $(PYTHON_VERSION),3.11)
+
+.PHONY: demo test bench lint long clean wheel start test-rust test-python test-suite test-denied test-chroot
+.NOTPARALLEL:
+
+test: start test-rust test-python test-suite test-denied test-chroot
+	@$(LANES)/summary.sh
+
+# Forgets the times of earlier runs.
+start:
+	@mkdir -p $(BUILD)/logs && : > $(BUILD)/logs/times
+
+test-rust:
+	@$(LANE) rust $(LANES)/rust.sh
+
+wheel:
+	@$(LANE) wheel $(LANES)/wheel.sh
+
+test-python: wheel
+	@$(LANE) python $(EACH) $(LANES)/pytest.sh
+
+test-suite: wheel
+	@$(LANE) suite $(EACH) $(LANES)/suite.sh
+
+test-denied: wheel
+	@$(LANE) denied $(EACH) $(LANES)/denied.sh
+
+test-chroot: wheel
+	@$(LANE) chroot $(LANES)/chroot.sh
+
+lint:
+	@$(LANE) lint $(LANES)/lint.sh
+
+# The long lane: more rounds and longer races, and a larger budget for random tests in Rust.
+long: export HOTCALL_LONG = 1
+long: export HOTCALL_LANE_SECONDS = 7200
+long: export ARBTEST_BUDGET_MS = 60000
+long: test
+
+demo: wheel
+	@HOTCALL_PYTHONS=$(DEMO_PYTHON) $(EACH) true
+	@$(BUILD)/venv-$(DEMO_PYTHON)/bin/python $(LANES)/demo.py
+
+bench: wheel
+	@$(LANE) bench $(LANES)/bench.sh
+
+clean:
+	rm -rf --one-file-system $(BUILD) target

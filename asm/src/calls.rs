@@ -1,0 +1,105 @@
+//! Lowering of calls: arguments go to their places all at once, then the call,
+//! then the result goes home.
+
+use hotcall_core::Place;
+use hotcall_tracer::{Helper, Ty, Val};
+use iced_x86::Code;
+
+use crate::emit::At;
+use crate::lower::{Lower, Source};
+use crate::parmove::{Move, sequence};
+use crate::plan::{CallPlan, call_args};
+use crate::regs::{CONSTANT, PASSING, RESULT, Reg, VECTOR_RESULT};
+
+impl<'a> Lower<'a> {
+    /// The plan of the next call. Calls are emitted in the order of the plan.
+    fn next_call(&mut self) -> &'a CallPlan {
+        self.called += 1;
+        &self.plan.calls[self.called - 1]
+    }
+
+    /// Calls a helper; `val` is its result.
+    pub(crate) fn help(&mut self, val: Val, helper: &Helper) {
+        let call = self.next_call();
+        let args = call_args(&self.trace.insts[val.index()]);
+        self.pass(call, args, Source::Number(helper.entry.address()));
+        self.asm.r(Code::Call_rm64, CONSTANT.full());
+        self.receive(val);
+    }
+
+    /// Makes the foreign call; `val` is its result.
+    pub(crate) fn call(&mut self, val: Val) {
+        let call = self.next_call();
+        let inst = &self.trace.insts[val.index()];
+        let target = self.source(inst.args[0]);
+        self.pass(call, call_args(inst), target);
+        if call.callee.abi == hotcall_core::Abi::SystemV {
+            // The function may be variadic. No argument is in this register.
+            self.asm.number(Reg::RAX, call.places.vector_registers.into());
+        }
+        self.asm.r(Code::Call_rm64, CONSTANT.full());
+        self.receive(val);
+    }
+
+    /// Moves the arguments to their places and the target to [`CONSTANT`].
+    ///
+    /// The stack comes first, as it overwrites nothing that is still to be
+    /// read; then registers, in parallel; then what is in no register.
+    fn pass(&mut self, call: &CallPlan, args: &[Val], target: Source) {
+        let (mut moves, mut fills) = (Vec::new(), Vec::new());
+        let mut to_register = |to: Reg, source: Source| match source {
+            Source::Reg(from) => moves.push(Move { to, from }),
+            other => fills.push((to, other)),
+        };
+        to_register(CONSTANT, target);
+        for (arg, place) in args.iter().zip(&call.places.args) {
+            let source = self.source(*arg);
+            match (call.callee.register(*place), *place) {
+                (Some(to), _) => to_register(to, source),
+                (None, Place::Stack(offset)) => self.pass_on_stack(source, offset),
+                (None, _) => unreachable!("a place is a register or on the stack"),
+            }
+        }
+        let mut steps = Vec::with_capacity(moves.len());
+        sequence(&moves, PASSING, &mut steps);
+        for Move { to, from } in steps {
+            self.asm.mov(to, from);
+        }
+        for (to, source) in fills {
+            match source {
+                Source::Number(word) => self.asm.number(to, word),
+                Source::Slot(at) => self.asm.load(to, at),
+                Source::Reg(_) => unreachable!("registers are moved in parallel"),
+            }
+        }
+    }
+
+    fn pass_on_stack(&mut self, source: Source, offset: u32) {
+        let at = At { base: Reg::RSP, offset: offset.cast_signed() };
+        let from = match source {
+            Source::Reg(reg) => reg,
+            Source::Number(word) => match i32::try_from(word.cast_signed()) {
+                Ok(number) => return self.asm.mi(Code::Mov_rm64_imm32, at, number),
+                Err(_) => {
+                    self.asm.number(PASSING, word);
+                    PASSING
+                }
+            },
+            Source::Slot(slot) => {
+                self.asm.load(PASSING, slot);
+                PASSING
+            }
+        };
+        self.asm.store(at, from);
+    }
+
+    /// The result goes home. The callee may have changed [`CONSTANT`].
+    fn receive(&mut self, val: Val) {
+        self.forget(CONSTANT);
+        match self.trace.insts[val.index()].ty() {
+            Some(Ty::I64) => self.write(val, RESULT),
+            Some(_) => self.write(val, VECTOR_RESULT),
+            None => {}
+        }
+    }
+}

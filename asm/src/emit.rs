@@ -1,0 +1,258 @@
+//! A thin layer over the encoder: instructions are encoded as they come, jumps
+//! when the places of their labels are known.
+
+use iced_x86::{Code, Encoder, IcedError, Instruction, MemoryOperand, Register};
+
+use crate::regs::Reg;
+
+/// A condition, as jumps and `set` instructions name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cond {
+    /// Equal, or zero.
+    Equal,
+    /// Not equal, or not zero.
+    NotEqual,
+    /// Unsigned less.
+    Below,
+    /// Unsigned greater or equal.
+    AboveOrEqual,
+    /// Unsigned greater.
+    Above,
+    /// Unsigned less or equal.
+    BelowOrEqual,
+}
+
+impl Cond {
+    /// What holds when this does not.
+    pub(crate) const fn negated(self) -> Cond {
+        match self {
+            Cond::Equal => Cond::NotEqual,
+            Cond::NotEqual => Cond::Equal,
+            Cond::Below => Cond::AboveOrEqual,
+            Cond::AboveOrEqual => Cond::Below,
+            Cond::Above => Cond::BelowOrEqual,
+            Cond::BelowOrEqual => Cond::Above,
+        }
+    }
+
+    /// What holds for `b, a` when this holds for `a, b`.
+    pub(crate) const fn swapped(self) -> Cond {
+        match self {
+            Cond::Equal => Cond::Equal,
+            Cond::NotEqual => Cond::NotEqual,
+            Cond::Below => Cond::Above,
+            Cond::Above => Cond::Below,
+            Cond::AboveOrEqual => Cond::BelowOrEqual,
+            Cond::BelowOrEqual => Cond::AboveOrEqual,
+        }
+    }
+
+    /// The jump with a displacement of 8 bits, and that with 32.
+    const fn jumps(self) -> [Code; 2] {
+        match self {
+            Cond::Equal => [Code::Je_rel8_64, Code::Je_rel32_64],
+            Cond::NotEqual => [Code::Jne_rel8_64, Code::Jne_rel32_64],
+            Cond::Below => [Code::Jb_rel8_64, Code::Jb_rel32_64],
+            Cond::AboveOrEqual => [Code::Jae_rel8_64, Code::Jae_rel32_64],
+            Cond::Above => [Code::Ja_rel8_64, Code::Ja_rel32_64],
+            Cond::BelowOrEqual => [Code::Jbe_rel8_64, Code::Jbe_rel32_64],
+        }
+    }
+}
+
+/// Memory at `base + offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    /// The register with the address.
+    pub(crate) base: Reg,
+    /// Bytes behind it.
+    pub(crate) offset: i32,
+}
+
+impl From<At> for MemoryOperand {
+    fn from(at: At) -> MemoryOperand {
+        MemoryOperand::with_base_displ(at.base.full(), at.offset.into())
+    }
+}
+
+/// A place in the code that is not known yet. It lies behind all jumps to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label(usize);
+
+/// A jump that will be inserted into the code.
+struct Jump {
+    at: usize,
+    cond: Cond,
+    label: Label,
+}
+
+/// What a well-typed instruction of ours never runs into.
+const ENCODES: &str = "the operands are of the kinds that the code names";
+
+/// Code under construction.
+pub(crate) struct Assembler {
+    encoder: Encoder,
+    /// The code so far, jumps left out.
+    code: Vec<u8>,
+    jumps: Vec<Jump>,
+    /// For each label, its offset in `code`, once it is known.
+    labels: Vec<usize>,
+}
+
+impl Assembler {
+    /// No code yet.
+    pub(crate) fn new() -> Assembler {
+        let encoder = Encoder::new(64);
+        Assembler { encoder, code: Vec::new(), jumps: Vec::new(), labels: Vec::new() }
+    }
+
+    /// Appends an instruction.
+    fn put(&mut self, instruction: Result<Instruction, IcedError>) {
+        let instruction = instruction.expect(ENCODES);
+        self.encoder.encode(&instruction, 0).expect(ENCODES);
+    }
+
+    /// How many bytes there are, jumps left out.
+    fn len(&mut self) -> usize {
+        let mut fresh = self.encoder.take_buffer();
+        self.code.append(&mut fresh);
+        self.encoder.set_buffer(fresh);
+        self.code.len()
+    }
+
+    /// Appends an instruction without operands.
+    pub(crate) fn op(&mut self, code: Code) {
+        self.put(Ok(Instruction::with(code)));
+    }
+
+    /// Appends an instruction on one register.
+    pub(crate) fn r(&mut self, code: Code, a: Register) {
+        self.put(Instruction::with1(code, a));
+    }
+
+    /// Appends an instruction on two registers.
+    pub(crate) fn rr(&mut self, code: Code, a: Register, b: Register) {
+        self.put(Instruction::with2(code, a, b));
+    }
+
+    /// Appends an instruction on a register and a number.
+    pub(crate) fn ri(&mut self, code: Code, a: Register, number: i32) {
+        self.put(Instruction::with2(code, a, number));
+    }
+
+    /// Appends an instruction on a register and memory.
+    pub(crate) fn rm(&mut self, code: Code, a: Register, at: At) {
+        self.put(Instruction::with2(code, a, MemoryOperand::from(at)));
+    }
+
+    /// Appends an instruction on memory and a register.
+    pub(crate) fn mr(&mut self, code: Code, at: At, a: Register) {
+        self.put(Instruction::with2(code, MemoryOperand::from(at), a));
+    }
+
+    /// Appends an instruction on memory and a number.
+    pub(crate) fn mi(&mut self, code: Code, at: At, number: i32) {
+        self.put(Instruction::with2(code, MemoryOperand::from(at), number));
+    }
+
+    /// Appends an instruction on two registers and a number.
+    pub(crate) fn rri(&mut self, code: Code, a: Register, b: Register, number: i32) {
+        self.put(Instruction::with3(code, a, b, number));
+    }
+
+    /// `to` gets what `from` has; both are of the same kind, or `to` is
+    /// general purpose and `from` is not, or the other way round.
+    pub(crate) fn mov(&mut self, to: Reg, from: Reg) {
+        let code = match (to.is_vector(), from.is_vector()) {
+            _ if to == from => return,
+            (false, false) => Code::Mov_r64_rm64,
+            (true, true) => Code::Movaps_xmm_xmmm128,
+            (true, false) => Code::Movq_xmm_rm64,
+            (false, true) => Code::Movq_rm64_xmm,
+        };
+        self.rr(code, to.full(), from.full());
+    }
+
+    /// `to` gets `word`, by the shortest instruction. It may change the flags.
+    pub(crate) fn number(&mut self, to: Reg, word: u64) {
+        match (u32::try_from(word), i32::try_from(word.cast_signed())) {
+            (Ok(0), _) => self.rr(Code::Xor_r32_rm32, to.low32(), to.low32()),
+            (Ok(short), _) => self.put(Instruction::with2(Code::Mov_r32_imm32, to.low32(), short)),
+            (_, Ok(short)) => self.ri(Code::Mov_rm64_imm32, to.full(), short),
+            _ => self.put(Instruction::with2(Code::Mov_r64_imm64, to.full(), word)),
+        }
+    }
+
+    /// `to` gets the 8 bytes at `at`.
+    pub(crate) fn load(&mut self, to: Reg, at: At) {
+        let code = if to.is_vector() { Code::Movsd_xmm_xmmm64 } else { Code::Mov_r64_rm64 };
+        self.rm(code, to.full(), at);
+    }
+
+    /// The 8 bytes at `at` get what `from` has.
+    pub(crate) fn store(&mut self, at: At, from: Reg) {
+        let code = if from.is_vector() { Code::Movsd_xmmm64_xmm } else { Code::Mov_rm64_r64 };
+        self.mr(code, at, from.full());
+    }
+
+    /// A label whose place is not known yet.
+    pub(crate) fn label(&mut self) -> Label {
+        self.labels.push(usize::MAX);
+        Label(self.labels.len() - 1)
+    }
+
+    /// The place of `label` is here. No jump may follow.
+    pub(crate) fn bind(&mut self, label: Label) {
+        self.labels[label.0] = self.len();
+    }
+
+    /// Goes to `label` if `cond` holds.
+    pub(crate) fn jump(&mut self, cond: Cond, label: Label) {
+        let at = self.len();
+        self.jumps.push(Jump { at, cond, label });
+    }
+
+    /// Inserts the jumps and gives the finished code, which runs at any address.
+    ///
+    /// Labels lie behind all jumps, so how far a jump goes depends on the
+    /// later jumps alone: chosen from the last to the first, each is as short
+    /// as can be.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let plain = self.len();
+        let sizes = self.jump_sizes();
+        let total: usize = sizes.iter().sum();
+        let mut out = Vec::with_capacity(plain + total);
+        let mut copied = 0;
+        for (jump, &size) in self.jumps.iter().zip(&sizes) {
+            out.extend_from_slice(&self.code[copied..jump.at]);
+            copied = jump.at;
+            let ip = out.len();
+            let target = self.labels[jump.label.0] + total;
+            let code = jump.cond.jumps()[usize::from(size != SHORT)];
+            let branch = Instruction::with_branch(code, target as u64).expect(ENCODES);
+            self.encoder.encode(&branch, ip as u64).expect(ENCODES);
+            out.append(&mut self.encoder.take_buffer());
+        }
+        out.extend_from_slice(&self.code[copied..]);
+        out
+    }
+
+    /// The size of each jump in bytes.
+    fn jump_sizes(&self) -> Vec<usize> {
+        let mut later = 0;
+        let mut sizes: Vec<usize> = Vec::with_capacity(self.jumps.len());
+        for jump in self.jumps.iter().rev() {
+            let distance = self.labels[jump.label.0] - jump.at + later;
+            let size = if distance <= i8::MAX as usize { SHORT } else { NEAR };
+            sizes.push(size);
+            later += size;
+        }
+        sizes.reverse();
+        sizes
+    }
+}
+
+/// The size of a conditional jump with a displacement of 8 bits.
+const SHORT: usize = 2;
+/// The size of a conditional jump with a displacement of 32 bits.
+const NEAR: usize = 6;

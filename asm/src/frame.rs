@@ -1,0 +1,120 @@
+//! The frame of a stub: what lies where between the saved frame pointer and the
+//! stack pointer, and the code that builds and removes it.
+//!
+//! From high to low addresses: the return address, the caller's rbp (rbp points
+//! here), saved registers, slots, saved vectors, arguments of the calls made
+//! (rsp points here). Frame-pointer unwinders find their way through a stub.
+
+use hotcall_tracer::Refusal;
+use iced_x86::Code;
+
+use crate::alloc::Homes;
+use crate::emit::{Assembler, At};
+use crate::plan::Plan;
+use crate::refusals::FRAME_TOO_LARGE;
+use crate::regs::{Convention, Reg, RegSet};
+
+/// The layout of one stub's frame.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// The general purpose registers that are saved.
+    saved: RegSet,
+    /// The vector registers that are saved.
+    saved_vectors: RegSet,
+    /// 8-byte slots for values.
+    slots: u32,
+    /// Bytes below the saved registers. Keeps rsp a multiple of 16.
+    below: u32,
+}
+
+/// The size of a page. A larger frame touches each page that it spans, in
+/// order, so that the system sees the stack grow.
+const PAGE: u32 = 4096;
+/// The largest frame in bytes.
+const LIMIT: u64 = 64 * 1024;
+
+impl Frame {
+    /// Lays out the frame of a stub that is entered by the convention `host`.
+    ///
+    /// # Errors
+    /// [`FRAME_TOO_LARGE`] beyond 64 KiB.
+    pub(crate) fn new(plan: &Plan, homes: &Homes, host: &Convention) -> Result<Frame, Refusal> {
+        let mut changed = homes.used;
+        let mut outgoing = 0;
+        for call in &plan.calls {
+            // What the callee may change must be kept for our caller here.
+            changed = changed.or(host.preserved.minus(call.callee.preserved));
+            outgoing = outgoing.max(u64::from(call.places.stack_bytes));
+        }
+        let kept = changed.and(host.preserved);
+        let (vectors, saved): (Vec<Reg>, Vec<Reg>) = kept.iter().partition(|reg| reg.is_vector());
+        let wide = 16 * vectors.len() as u64;
+        let pushed = 8 * saved.len() as u64;
+        let below = 8 * u64::from(homes.slots) + wide + outgoing;
+        // Behind `push rbp` the stack pointer is a multiple of 16.
+        let below = (pushed + below).next_multiple_of(16) - pushed;
+        if below > LIMIT {
+            return Err(FRAME_TOO_LARGE);
+        }
+        Ok(Frame {
+            saved: RegSet::of(&saved),
+            saved_vectors: RegSet::of(&vectors),
+            slots: homes.slots,
+            below: below as u32,
+        })
+    }
+
+    /// Where slot `index` lies.
+    pub(crate) fn slot(&self, index: u32) -> At {
+        let words = self.saved.iter().count() as u32 + index + 1;
+        At { base: Reg::RBP, offset: -8 * words.cast_signed() }
+    }
+
+    /// The saved vectors, and where they lie.
+    fn vectors(&self) -> impl Iterator<Item = (Reg, At)> {
+        let last_slot = self.slot(self.slots).offset + 8;
+        self.saved_vectors.iter().zip(1..).map(move |(reg, nth)| {
+            (reg, At { base: Reg::RBP, offset: last_slot - 16 * nth })
+        })
+    }
+
+    /// Builds the frame.
+    pub(crate) fn enter(&self, asm: &mut Assembler) {
+        asm.r(Code::Push_r64, Reg::RBP.full());
+        asm.mov(Reg::RBP, Reg::RSP);
+        for reg in self.saved.iter() {
+            asm.r(Code::Push_r64, reg.full());
+        }
+        let mut below = self.below;
+        while below > PAGE {
+            asm.ri(Code::Sub_rm64_imm32, Reg::RSP.full(), PAGE.cast_signed());
+            asm.mi(Code::Or_rm64_imm8, At { base: Reg::RSP, offset: 0 }, 0);
+            below -= PAGE;
+        }
+        move_stack_pointer(asm, [Code::Sub_rm64_imm8, Code::Sub_rm64_imm32], below);
+        for (reg, at) in self.vectors() {
+            asm.mr(Code::Movups_xmmm128_xmm, at, reg.full());
+        }
+    }
+
+    /// Removes the frame: only the return address is left.
+    pub(crate) fn leave(&self, asm: &mut Assembler) {
+        for (reg, at) in self.vectors() {
+            asm.rm(Code::Movups_xmm_xmmm128, reg.full(), at);
+        }
+        move_stack_pointer(asm, [Code::Add_rm64_imm8, Code::Add_rm64_imm32], self.below);
+        for reg in self.saved.iter().rev() {
+            asm.r(Code::Pop_r64, reg.full());
+        }
+        asm.r(Code::Pop_r64, Reg::RBP.full());
+    }
+}
+
+/// Adds `bytes` to the stack pointer, or subtracts them, by the shorter of two codes.
+fn move_stack_pointer(asm: &mut Assembler, [short, long]: [Code; 2], bytes: u32) {
+    match i8::try_from(bytes) {
+        Ok(0) => {}
+        Ok(_) => asm.ri(short, Reg::RSP.full(), bytes.cast_signed()),
+        Err(_) => asm.ri(long, Reg::RSP.full(), bytes.cast_signed()),
+    }
+}

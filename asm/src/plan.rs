@@ -1,0 +1,241 @@
+//! What lowering has to know about a trace before it emits anything: which
+//! instructions are emitted at all, which are folded into the one that uses
+//! them, how long each value lives, and whether calls interrupt its life.
+
+use hotcall_core::{Abi, CType, Places, Unplaced};
+use hotcall_tracer::{Data, Effect, Inst, Op, Refusal, Trace, Ty, Val};
+
+use crate::refusals::{FRAME_TOO_LARGE, INVALID_TRACE, LONG_DOUBLE};
+use crate::regs::{Convention, RESULT, Reg, convention};
+
+/// What becomes of an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing: nobody needs it, or each use makes its constant afresh.
+    Skip,
+    /// Its one user does its work, as a memory operand or a test of bits.
+    Fold,
+    /// It is emitted where it stands.
+    Emit,
+}
+
+/// A call, and where its arguments go.
+#[derive(Debug)]
+pub(crate) struct CallPlan {
+    /// The index of the instruction.
+    pub(crate) index: usize,
+    /// The convention of the callee.
+    pub(crate) callee: &'static Convention,
+    /// The places of the arguments, without the target's address.
+    pub(crate) places: Places,
+}
+
+/// The answers, for each instruction or its value.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// What becomes of it.
+    pub(crate) fates: Vec<Fate>,
+    /// The last instruction that reads its value; 0 if none does.
+    pub(crate) last: Vec<usize>,
+    /// Whether its value lives across a call.
+    pub(crate) across: Vec<bool>,
+    /// The register in which its value is wanted.
+    pub(crate) hints: Vec<Option<Reg>>,
+    /// The calls, in order.
+    pub(crate) calls: Vec<CallPlan>,
+}
+
+/// The number that `val` always is: then each use makes it afresh.
+pub(crate) fn constant(trace: &Trace, val: Val) -> Option<u64> {
+    let inst = &trace.insts[val.index()];
+    match &inst.data {
+        Data::Imm(word) if inst.op == Op::Const => Some(*word),
+        Data::Symbol(symbol) => Some(symbol.address),
+        _ => None,
+    }
+}
+
+/// The arguments of a call without the target's address, which a foreign call has first.
+pub(crate) fn call_args(inst: &Inst) -> &[Val] {
+    match inst.op {
+        Op::Call => &inst.args[1..],
+        _ => &inst.args,
+    }
+}
+
+impl Plan {
+    /// Studies a verified trace for a stub with the convention `host`.
+    ///
+    /// # Errors
+    /// [`LONG_DOUBLE`] and [`FRAME_TOO_LARGE`], for calls that cannot be placed.
+    pub(crate) fn new(trace: &Trace, host: &'static Convention) -> Result<Plan, Refusal> {
+        let uses = count_uses(trace);
+        let fates = fates(trace, &uses);
+        let calls = place_calls(trace, &fates, host)?;
+        let last = last_uses(trace, &fates);
+        let across = lives_across(&last, &calls);
+        let hints = hints(trace, &last, &calls);
+        Ok(Plan { fates, last, across, hints, calls })
+    }
+}
+
+/// How many operands of needed instructions each value is; an instruction
+/// that must happen counts as used once more.
+fn count_uses(trace: &Trace) -> Vec<u32> {
+    let mut uses = vec![0; trace.insts.len()];
+    for (index, inst) in trace.insts.iter().enumerate().rev() {
+        if !matches!(inst.effect(), Effect::Pure | Effect::Read) {
+            uses[index] += 1;
+        }
+        if uses[index] > 0 {
+            inst.args.iter().for_each(|arg| uses[arg.index()] += 1);
+        }
+    }
+    uses
+}
+
+fn fates(trace: &Trace, uses: &[u32]) -> Vec<Fate> {
+    let mut fates: Vec<Fate> = (0..trace.insts.len())
+        .map(|index| match uses[index] == 0 || constant(trace, Val(index as u32)).is_some() {
+            true => Fate::Skip,
+            false => Fate::Emit,
+        })
+        .collect();
+    let loads_word = |val: Val| match &trace.insts[val.index()].data {
+        Data::Field(field) => field.mem.ty() == Ty::I64 && uses[val.index()] == 1,
+        _ => false,
+    };
+    // No effect stands before a guard, so a load may wait for its guard.
+    for inst in trace.insts.iter().filter(|inst| inst.op.effect() == Effect::Exit) {
+        for (arg, other) in [(0, 1), (1, 0)].map(|(a, b)| (inst.args[a], inst.args[b])) {
+            if loads_word(arg) {
+                fates[arg.index()] = Fate::Fold;
+            }
+            let masked = &trace.insts[arg.index()];
+            if masked.op == Op::And
+                && uses[arg.index()] == 1
+                && matches!(inst.op, Op::GuardEq | Op::GuardNe)
+                && constant(trace, other) == Some(0)
+            {
+                fates[arg.index()] = Fate::Fold;
+                for (x, y) in [(0, 1), (1, 0)].map(|(x, y)| (masked.args[x], masked.args[y])) {
+                    if loads_word(x) && constant(trace, y).is_some() {
+                        fates[x.index()] = Fate::Fold;
+                    }
+                }
+            }
+        }
+    }
+    fates
+}
+
+/// Where the arguments of each call go.
+fn place_calls(
+    trace: &Trace,
+    fates: &[Fate],
+    host: &'static Convention,
+) -> Result<Vec<CallPlan>, Refusal> {
+    let mut calls = Vec::new();
+    for (index, inst) in trace.insts.iter().enumerate() {
+        if fates[index] != Fate::Emit {
+            continue;
+        }
+        let (callee, places) = match &inst.data {
+            Data::Call(call) => {
+                let signature = call.signature();
+                if signature.result() == CType::LongDouble {
+                    return Err(LONG_DOUBLE);
+                }
+                (convention(signature.abi()), signature.abi().places(signature.args()))
+            }
+            Data::Helper(helper) => (host, helper_places(host.abi, helper.entry.params())),
+            _ => continue,
+        };
+        let places = places.map_err(|unplaced| match unplaced {
+            Unplaced::LongDouble => LONG_DOUBLE,
+            Unplaced::TooMany => FRAME_TOO_LARGE,
+            _ => INVALID_TRACE,
+        })?;
+        calls.push(CallPlan { index, callee, places });
+    }
+    Ok(calls)
+}
+
+fn helper_places(abi: Abi, params: &[Ty]) -> Result<Places, Unplaced> {
+    let ctypes: Vec<CType> = params
+        .iter()
+        .map(|ty| match ty {
+            Ty::I64 => CType::U64,
+            Ty::F64 => CType::F64,
+            Ty::F32 => CType::F32,
+        })
+        .collect();
+    abi.places(&ctypes)
+}
+
+/// The last reader of each value. What is folded reads when its user does, and
+/// a guard may need all parameters, to hand them to the fallback.
+fn last_uses(trace: &Trace, fates: &[Fate]) -> Vec<usize> {
+    let mut last = vec![0; trace.insts.len()];
+    for (index, inst) in trace.insts.iter().enumerate().rev() {
+        let reader = match fates[index] {
+            Fate::Skip => continue,
+            Fate::Emit => index,
+            Fate::Fold => last[index],
+        };
+        for arg in &inst.args {
+            last[arg.index()] = last[arg.index()].max(reader);
+        }
+    }
+    let guard = trace.insts.iter().rposition(|inst| inst.op.effect() == Effect::Exit);
+    for (inst, last) in trace.insts.iter().zip(&mut last) {
+        if inst.op == Op::Param {
+            *last = (*last).max(guard.unwrap_or(0));
+        }
+    }
+    last
+}
+
+/// Whether a call stands between the definition and the last use of each value.
+fn lives_across(last: &[usize], calls: &[CallPlan]) -> Vec<bool> {
+    let interrupted = |(def, &last): (usize, &usize)| {
+        let next = calls.partition_point(|call| call.index <= def);
+        calls.get(next).is_some_and(|call| call.index < last)
+    };
+    last.iter().enumerate().map(interrupted).collect()
+}
+
+/// The registers in which values are wanted: those of a call's arguments, for
+/// what the call is the last to use, and those of what is computed in place.
+fn hints(trace: &Trace, last: &[usize], calls: &[CallPlan]) -> Vec<Option<Reg>> {
+    let mut hints = vec![None; trace.insts.len()];
+    let mut calls = calls.iter().rev().peekable();
+    for (index, inst) in trace.insts.iter().enumerate().rev() {
+        let mut want = |val: Val, reg: Option<Reg>| {
+            if last[val.index()] == index && hints[val.index()].is_none() {
+                hints[val.index()] = reg;
+            }
+        };
+        match inst.op {
+            Op::Ret => want(inst.args[0], Some(RESULT)),
+            Op::Call | Op::Help => {
+                if let Some(call) = calls.next_if(|call| call.index == index) {
+                    for (arg, place) in call_args(inst).iter().zip(&call.places.args) {
+                        want(*arg, call.callee.register(*place));
+                    }
+                }
+            }
+            // A call has its own idea of where its result is.
+            Op::Load | Op::Extend => {}
+            _ if inst.op.effect() == Effect::Pure && !inst.args.is_empty() => {
+                let reg = hints[index];
+                if last[inst.args[0].index()] == index {
+                    hints[inst.args[0].index()] = reg;
+                }
+            }
+            _ => {}
+        }
+    }
+    hints
+}
+

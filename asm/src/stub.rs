@@ -1,0 +1,52 @@
+//! A stub: finished machine code at an address that stays valid. It is
+//! cheap to copy, and knows its own bytes for whoever wants to look at them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hotcall_tracer::Trace;
+
+/// Machine code for a trace.
+///
+/// A stub is entered as a C function of the trace's parameters that returns a
+/// word. Its code stays where it is as long as the process lives.
+#[derive(Clone)]
+pub struct Stub {
+    entry: u64,
+    code: Arc<[u8]>,
+    /// What the code was made from, for the names of its addresses.
+    #[cfg_attr(not(any(test, feature = "disasm")), expect(dead_code, reason = "read by disasm"))]
+    pub(crate) trace: Arc<Trace>,
+    /// Where failed guards go.
+    #[cfg_attr(not(any(test, feature = "disasm")), expect(dead_code, reason = "read by disasm"))]
+    pub(crate) fallback: u64,
+}
+
+impl Stub {
+    /// The stub whose `code` was put at `entry`.
+    pub(crate) fn new(entry: u64, code: Vec<u8>, trace: Arc<Trace>, fallback: u64) -> Stub {
+        Stub { entry, code: code.into(), trace, fallback }
+    }
+
+    /// The address at which it is entered.
+    pub fn entry(&self) -> u64 {
+        self.entry
+    }
+
+    /// A copy of its machine code.
+    pub fn code(&self) -> &[u8] {
+        &self.code
+    }
+
+    /// The size of its code in bytes.
+    #[expect(clippy::len_without_is_empty, reason = "no stub is empty")]
+    pub fn len(&self) -> usize {
+        self.code.len()
+    }
+}
+
+impl fmt::Debug for Stub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stub({} bytes at {:#x})", self.len(), self.entry)
+    }
+}

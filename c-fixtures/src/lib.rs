@@ -1,0 +1,1 @@
+//! C functions that tests and benches call.

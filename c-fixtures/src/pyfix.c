@@ -1,0 +1,146 @@
+/* The library that tests/python calls: functions that record what they received, and pure ones for tests with threads.
+ *
+ * `record_i` and `record_f` take every register and stack slot that System V passes arguments in, so one of them serves as the
+ * target of any signature: the test knows which of the words its signature defines. Compiled by conftest.py. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <wchar.h>
+
+enum { INTS = 6, FLOATS = 8, SLOTS = 40 };
+
+/* What the last recording call received. Read it through in_dll: that makes no foreign call. */
+struct seen {
+    uint64_t calls;
+    uint64_t ints[INTS];
+    uint64_t floats[FLOATS];
+    uint64_t slots[SLOTS];
+    unsigned char bytes[64];
+    int64_t size;
+};
+struct seen seen;
+
+/* What the next recording calls return: raw bits of rax, or of xmm0. */
+uint64_t answer_i;
+double answer_f;
+
+static void keep(const uint64_t *ints, const double *floats, const uint64_t *slots)
+{
+    seen.calls++;
+    memcpy(seen.ints, ints, sizeof seen.ints);
+    memcpy(seen.floats, floats, sizeof seen.floats);
+    memcpy(seen.slots, slots, sizeof seen.slots);
+}
+
+#define W(n) uint64_t s##n##0, uint64_t s##n##1, uint64_t s##n##2, uint64_t s##n##3, uint64_t s##n##4, \
+             uint64_t s##n##5, uint64_t s##n##6, uint64_t s##n##7, uint64_t s##n##8, uint64_t s##n##9
+#define V(n) s##n##0, s##n##1, s##n##2, s##n##3, s##n##4, s##n##5, s##n##6, s##n##7, s##n##8, s##n##9
+#define ALL uint64_t i0, uint64_t i1, uint64_t i2, uint64_t i3, uint64_t i4, uint64_t i5, \
+            double d0, double d1, double d2, double d3, double d4, double d5, double d6, double d7, \
+            W(0), W(1), W(2), W(3)
+#define KEEP() do { \
+        uint64_t ints[] = {i0, i1, i2, i3, i4, i5}; \
+        double floats[] = {d0, d1, d2, d3, d4, d5, d6, d7}; \
+        uint64_t slots[] = {V(0), V(1), V(2), V(3)}; \
+        keep(ints, floats, slots); \
+    } while (0)
+
+uint64_t record_i(ALL) { KEEP(); return answer_i; }
+double record_f(ALL) { KEEP(); return answer_f; }
+long double record_g(long double x) { seen.calls++; memset(seen.bytes, 0, sizeof seen.bytes); memcpy(seen.bytes, &x, 10); return x; }
+
+/* Records its argument, and the memory behind it as far as that can be read: the argument may be no pointer at all. */
+uint64_t record_p(uint64_t word)
+{
+    int before = errno;
+    struct iovec here = {seen.bytes, sizeof seen.bytes}, there = {(void *)word, sizeof seen.bytes};
+    seen.calls++;
+    seen.ints[0] = word;
+    memset(seen.bytes, 0, sizeof seen.bytes);
+    seen.size = process_vm_readv(getpid(), &here, 1, &there, 1, 0);
+    errno = before;
+    return answer_i;
+}
+
+/* Structures by value: each is recorded as its bytes, and an int before and after it as words. */
+struct s8 { int x, y; };
+struct s16 { int64_t a; double b; };
+struct f8 { float x, y; };
+struct f16 { double x, y; };
+struct s24 { int64_t a, b, c; };
+union u8 { int i; float f; };
+#define STRUCTURE(name, type) \
+    type name(int before, type value, int after) { \
+        seen.calls++; seen.ints[0] = (unsigned)before; seen.ints[1] = (unsigned)after; \
+        memset(seen.bytes, 0, sizeof seen.bytes); memcpy(seen.bytes, &value, sizeof value); \
+        seen.size = sizeof value; return value; }
+STRUCTURE(take_s8, struct s8)
+STRUCTURE(take_s16, struct s16)
+STRUCTURE(take_f8, struct f8)
+STRUCTURE(take_f16, struct f16)
+STRUCTURE(take_s24, struct s24)
+STRUCTURE(take_u8, union u8)
+
+/* errno, in and out. */
+int get_errno(void) { return errno; }
+int set_errno(int value) { errno = value; return value; }
+int swap_errno(int value) { int before = errno; errno = value; return before; }
+int errno_and(int a, double b, const char *c) { (void)a; (void)b; (void)c; return errno++; }
+
+/* Variadic, so that the count of vector registers in al matters. */
+double sum_doubles(int count, ...)
+{
+    va_list rest;
+    double sum = 0;
+    va_start(rest, count);
+    for (int i = 0; i < count; i++) sum += va_arg(rest, double);
+    va_end(rest);
+    return sum;
+}
+
+/* Pure functions, for calls from many threads. */
+int add_one(int x) { return (int)((unsigned)x + 1); }
+int add_two(int x) { return (int)((unsigned)x + 2); }
+int64_t mix_i(int32_t a, int64_t b, uint8_t c) { return (int64_t)((uint64_t)(int64_t)a * 3 + (uint64_t)b * 5 + c); }
+double mix_d(double a, float b, int c) { return a * 2 + b * 4 + c; }
+size_t length(const char *s) { return s ? strlen(s) : 99; }
+size_t wide_length(const wchar_t *s) { return s ? wcslen(s) : 99; }
+int64_t read_long(const int64_t *p) { return p ? *p : -1; }
+void *same(void *p) { return p; }
+void nothing(void) { }
+int64_t mix_20i(int a, int b, int c, int d, int e, int f, int g, int h, int i, int j,
+                int k, int l, int m, int n, int o, int p, int q, int r, int s, int t)
+{
+    int all[] = {a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t};
+    uint64_t sum = 0;
+    for (int x = 0; x < 20; x++) sum = sum * 31 + (uint64_t)(int64_t)all[x];
+    return (int64_t)sum;
+}
+
+/* Calls back, from this thread or from a new one. */
+int call_back(int (*f)(int), int x) { return f ? f(x) : -1; }
+int64_t call_back_many(int (*f)(int), int count)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < count; i++) sum += f(i);
+    return sum;
+}
+struct job { int (*f)(int); int x, result; };
+static void *work(void *p) { struct job *job = p; job->result = job->f(job->x); return 0; }
+int call_back_in_thread(int (*f)(int), int x)
+{
+    struct job job = {f, x, -1};
+    pthread_t thread;
+    if (pthread_create(&thread, 0, work, &job)) return -2;
+    pthread_join(thread, 0);
+    return job.result;
+}
+
+/* Sleeps in C: what other threads do meanwhile shows whether they can run. */
+int sleep_ms(int ms) { usleep((unsigned)ms * 1000); return ms; }

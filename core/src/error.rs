@@ -1,0 +1,237 @@
+//! The errors that a user of a foreign function can meet, from its
+//! declaration to its call. Each way to fail has its own variant with the
+//! values that were involved, and its text says what to do.
+
+use std::error;
+use std::fmt;
+
+use crate::{Abi, CType, ParseError, Position, Signature, Unplaced};
+
+/// Why a foreign call could not be declared, found, prepared or made.
+///
+/// The text does not repeat that of [`source`](error::Error::source).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text of a signature does not parse.
+    Parse(ParseError),
+    /// An argument of a signature is void.
+    VoidArgument {
+        /// Which argument, the first being 0.
+        index: usize,
+    },
+    /// A library could not be opened.
+    Open {
+        /// The name it was asked for by.
+        library: String,
+        /// What the system said.
+        source: libloading::Error,
+    },
+    /// A library has no such symbol.
+    Symbol {
+        /// The name the library was opened by.
+        library: String,
+        /// The name of the symbol.
+        symbol: String,
+        /// What the system said.
+        source: libloading::Error,
+    },
+    /// The name of a symbol contains a NUL, where C would end it.
+    SymbolName {
+        /// The name of the symbol.
+        symbol: String,
+        /// Where the NUL is, in bytes.
+        offset: usize,
+    },
+    /// A library has the symbol, but its address is null.
+    NullSymbol {
+        /// The name the library was opened by.
+        library: String,
+        /// The name of the symbol.
+        symbol: String,
+    },
+    /// The arguments have no places in a convention.
+    Unplaced(Unplaced),
+    /// A call has the wrong number of arguments.
+    ArgumentCount {
+        /// The name of the function.
+        function: String,
+        /// How many it takes.
+        expected: usize,
+        /// How many the call has.
+        given: usize,
+    },
+    /// An argument of a call has the wrong type.
+    ArgumentType {
+        /// The name of the function.
+        function: String,
+        /// Which argument, the first being 0.
+        index: usize,
+        /// The type in the signature.
+        expected: CType,
+        /// The type of the value.
+        given: CType,
+    },
+    /// A signature with a long double was to be called.
+    LongDouble {
+        /// The whole signature.
+        signature: Signature,
+        /// Where in it the long double is.
+        position: Position,
+    },
+    /// The generic call does not know this convention on this system.
+    AbiUnavailable {
+        /// The convention of the signature.
+        abi: Abi,
+    },
+    /// libffi refused to prepare a call.
+    Ffi {
+        /// The whole signature.
+        signature: Signature,
+        /// The `ffi_status` it returned, which is not `FFI_OK`.
+        status: u32,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Parse(_) => write!(f, "the text is not a signature such as `fn(i32) -> f64`"),
+            Error::VoidArgument { index } => {
+                let position = Position::Argument(*index);
+                write!(f, "{position} is void, which only a result can be; leave it out")
+            }
+            Error::Open { library, .. } => {
+                write!(f, "cannot open the library `{library}`; check its name and search path")
+            }
+            Error::Symbol { library, symbol, .. } => {
+                write!(f, "no symbol `{symbol}` in `{library}`; check its spelling")
+            }
+            Error::SymbolName { symbol, offset } => {
+                let symbol = symbol.escape_debug();
+                write!(f, "the symbol name `{symbol}` has a NUL at byte {offset}; remove it")
+            }
+            Error::NullSymbol { library, symbol } => {
+                write!(f, "the address of `{symbol}` in `{library}` is null; it cannot be called")
+            }
+            Error::Unplaced(_) => {
+                write!(f, "the arguments have no place in registers or words; change their types")
+            }
+            Error::ArgumentCount { function, expected, given } => {
+                let plural = if *expected == 1 { "" } else { "s" };
+                write!(f, "`{function}` takes {expected} argument{plural}; pass these, not {given}")
+            }
+            Error::ArgumentType { function, index, expected, given } => {
+                let position = Position::Argument(*index);
+                write!(f, "{position} of `{function}` is {expected}; pass this, not {given}")
+            }
+            Error::LongDouble { signature, position } => write!(
+                f,
+                "{position} of `{signature}` is a long double, which cannot be called with; \
+                 call a C function that converts it to a double"
+            ),
+            Error::AbiUnavailable { abi } => {
+                write!(f, "{abi} functions cannot be called on this system; use another convention")
+            }
+            Error::Ffi { signature, status } => {
+                write!(f, "libffi refused `{signature}` with status {status}; change its types")
+            }
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Error::Parse(source) => Some(source),
+            Error::Open { source, .. } | Error::Symbol { source, .. } => Some(source),
+            Error::Unplaced(source) => Some(source),
+            Error::VoidArgument { .. }
+            | Error::SymbolName { .. }
+            | Error::NullSymbol { .. }
+            | Error::ArgumentCount { .. }
+            | Error::ArgumentType { .. }
+            | Error::LongDouble { .. }
+            | Error::AbiUnavailable { .. }
+            | Error::Ffi { .. } => None,
+        }
+    }
+}
+
+impl From<ParseError> for Error {
+    fn from(source: ParseError) -> Error {
+        Error::Parse(source)
+    }
+}
+
+impl From<Unplaced> for Error {
+    fn from(source: Unplaced) -> Error {
+        Error::Unplaced(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use std::error::Error as _;
+
+    fn check(error: Error, want: Expect) {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(source) = next {
+            text.push_str(&format!("\n{source}"));
+            next = source.source();
+        }
+        want.assert_eq(&text);
+    }
+
+    #[test]
+    fn texts_name_what_failed_and_what_to_do() {
+        let signature = Signature::new([CType::LongDouble], CType::Void).unwrap();
+        let pow = || "pow".to_string();
+        check(
+            "fn(x)".parse::<Signature>().unwrap_err().into(),
+            expect![[r#"
+            the text is not a signature such as `fn(i32) -> f64`
+            expected a type such as `i32`, `double`, `ptr` or `char *`, found `x` at byte 3"#]],
+        );
+        check(
+            Error::VoidArgument { index: 0 },
+            expect!["argument 1 is void, which only a result can be; leave it out"],
+        );
+        check(
+            Unplaced::LongDouble.into(),
+            expect![[r#"
+            the arguments have no place in registers or words; change their types
+            an argument is a long double, which has no place in a word"#]],
+        );
+        check(
+            Error::ArgumentCount { function: pow(), expected: 2, given: 3 },
+            expect!["`pow` takes 2 arguments; pass these, not 3"],
+        );
+        check(
+            Error::ArgumentType {
+                function: pow(),
+                index: 1,
+                expected: CType::F64,
+                given: CType::I32,
+            },
+            expect!["argument 2 of `pow` is f64; pass this, not i32"],
+        );
+        check(
+            Error::LongDouble { signature: signature.clone(), position: Position::Argument(0) },
+            expect![
+                "argument 1 of `fn(long double)` is a long double, which cannot be called with; call a C function that converts it to a double"
+            ],
+        );
+        check(
+            Error::AbiUnavailable { abi: Abi::Win64 },
+            expect!["win64 functions cannot be called on this system; use another convention"],
+        );
+        check(
+            Error::Ffi { signature, status: 1 },
+            expect!["libffi refused `fn(long double)` with status 1; change its types"],
+        );
+    }
+}

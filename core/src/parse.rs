@@ -1,0 +1,310 @@
+//! The parser of a signature's text, which takes both Rust's and C's names of
+//! types. It never panics and never recurses, so any text may be given to it.
+
+use std::error;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Abi, CType, Signature};
+
+/// Why a text is not a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParseError {
+    /// Where the text stops being a signature, in bytes from its start.
+    pub offset: usize,
+    /// What is there; empty at the end of the text.
+    pub found: String,
+    /// What would have been accepted there.
+    pub expected: &'static str,
+}
+
+/// Parses `fn(i32, const char *) -> f64`, with or without `extern "win64"`
+/// before it.
+///
+/// The convention is `extern "sysv64"`, `extern "win64"`, or `extern "C"`,
+/// which is [`Abi::HOST`] and the same as none. A missing `->` means void.
+/// Spaces are free, and a comma may follow the last argument. A type is one of
+/// - Rust's names `i8` to `u64`, `isize`, `usize`, `f32`, `f64`, `bool`, `()`,
+/// - `ptr`, or `*const T` or `*mut T` with any `T`,
+/// - C's arithmetic types in any order of words (`long`, `unsigned long int`,
+///   `_Bool`, ...), `void`, `size_t`, `ssize_t`, `ptrdiff_t`, `intptr_t`,
+///   `uintptr_t`, `wchar_t`, and `int8_t` to `uint64_t`; `char` is signed,
+/// - `T *` with any C type `T`, qualified or not.
+///
+/// In Win64 `long` has 32 bits and `wchar_t` is an unsigned 16-bit integer;
+/// in System V `long` has 64 bits and `wchar_t` is a signed 32-bit integer.
+impl FromStr for Signature {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Signature, ParseError> {
+        Parser::new(text).signature()
+    }
+}
+
+/// A text and its current token, which is `text[start..end]`; the last token
+/// is empty and at the end of the text.
+struct Parser<'t> {
+    text: &'t str,
+    start: usize,
+    end: usize,
+}
+
+const A_TYPE: &str = "a type such as `i32`, `double`, `ptr` or `char *`";
+const AN_ARGUMENT: &str = "the type of an argument (without arguments, write `fn()`)";
+const NOT_VARIADIC: &str = "the type of an argument (variadic functions are not supported yet)";
+
+impl<'t> Parser<'t> {
+    fn new(text: &'t str) -> Parser<'t> {
+        let mut parser = Parser { text, start: 0, end: 0 };
+        parser.bump();
+        parser
+    }
+
+    fn token(&self) -> &'t str {
+        &self.text[self.start..self.end]
+    }
+
+    /// Whether the token is a name or a keyword.
+    fn at_word(&self) -> bool {
+        self.token().starts_with(|c: char| c == '_' || c.is_alphabetic())
+    }
+
+    /// Moves to the next token: a word or number, a quoted text, an operator
+    /// of several characters, or a single character.
+    fn bump(&mut self) {
+        let rest = self.text[self.end..].trim_start();
+        self.start = self.text.len() - rest.len();
+        let in_word = |c: char| c == '_' || c.is_alphanumeric();
+        let length = match rest.chars().next() {
+            None => 0,
+            Some('"') => rest[1..].find('"').map_or(rest.len(), |close| close + 2),
+            Some(c) if in_word(c) => rest.find(|c| !in_word(c)).unwrap_or(rest.len()),
+            Some(c) => ["->", "::", "..."]
+                .into_iter()
+                .find(|operator| rest.starts_with(operator))
+                .map_or(c.len_utf8(), str::len),
+        };
+        self.end = self.start + length;
+    }
+
+    /// The error that the text from `offset` to `end` is not `expected`.
+    fn error_at(&self, offset: usize, end: usize, expected: &'static str) -> ParseError {
+        ParseError { offset, found: self.text[offset..end].to_string(), expected }
+    }
+
+    fn error(&self, expected: &'static str) -> ParseError {
+        self.error_at(self.start, self.end, expected)
+    }
+
+    /// Moves past `token`, or reports that `expected` is missing.
+    fn take(&mut self, token: &str, expected: &'static str) -> Result<(), ParseError> {
+        if self.token() != token {
+            return Err(self.error(expected));
+        }
+        self.bump();
+        Ok(())
+    }
+
+    fn signature(mut self) -> Result<Signature, ParseError> {
+        let mut abi = Abi::HOST;
+        if self.token() == "extern" {
+            self.bump();
+            abi = self.convention()?;
+            self.take("fn", "`fn`")?;
+        } else {
+            self.take("fn", "`fn` or `extern`")?;
+        }
+        self.take("(", "`(`")?;
+        let mut builder = Signature::returning(CType::Void).with_abi(abi);
+        while self.token() != ")" {
+            builder = builder.arg(self.argument(abi)?);
+            if self.token() != "," {
+                break;
+            }
+            self.bump();
+        }
+        self.take(")", "`,` or `)`")?;
+        if self.token() == "->" {
+            self.bump();
+            builder = builder.with_result(self.ctype(abi)?);
+            self.take("", "the end of the text")?;
+        } else {
+            self.take("", "`->` or the end of the text")?;
+        }
+        Ok(builder.build().expect("`argument` refuses void arguments"))
+    }
+
+    fn convention(&mut self) -> Result<Abi, ParseError> {
+        let abi = match self.token() {
+            "\"C\"" => Abi::HOST,
+            "\"sysv64\"" => Abi::SystemV,
+            "\"win64\"" => Abi::Win64,
+            _ => return Err(self.error("`\"C\"`, `\"sysv64\"` or `\"win64\"`")),
+        };
+        self.bump();
+        Ok(abi)
+    }
+
+    fn argument(&mut self, abi: Abi) -> Result<CType, ParseError> {
+        if self.token() == "..." {
+            return Err(self.error(NOT_VARIADIC));
+        }
+        let (start, end) = (self.start, self.end);
+        match self.ctype(abi)? {
+            CType::Void => Err(self.error_at(start, end, AN_ARGUMENT)),
+            ctype => Ok(ctype),
+        }
+    }
+
+    fn ctype(&mut self, abi: Abi) -> Result<CType, ParseError> {
+        match self.token() {
+            "*" => self.rust_pointer(),
+            "(" => {
+                self.bump();
+                self.take(")", "`)`")?;
+                Ok(CType::Void)
+            }
+            _ => self.c_type(abi),
+        }
+    }
+
+    /// Any number of `*const` and `*mut`, then what they point to.
+    fn rust_pointer(&mut self) -> Result<CType, ParseError> {
+        while self.token() == "*" {
+            self.bump();
+            if !matches!(self.token(), "const" | "mut") {
+                return Err(self.error("`const` or `mut`"));
+            }
+            self.bump();
+        }
+        match self.token() {
+            "(" | "[" => self.group()?,
+            _ if self.at_word() => self.path()?,
+            _ => return Err(self.error("the type that is pointed to")),
+        }
+        Ok(CType::Pointer)
+    }
+
+    /// Words such as `std::vec::Vec<u8>` or `unsigned char`.
+    fn path(&mut self) -> Result<(), ParseError> {
+        while self.at_word() {
+            self.bump();
+            if self.token() == "<" {
+                self.group()?;
+            }
+            if self.token() == "::" {
+                self.bump();
+                if !self.at_word() {
+                    return Err(self.error("the rest of a path"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves past the bracket at the current token and the one that closes it.
+    fn group(&mut self) -> Result<(), ParseError> {
+        let mut closers = Vec::new();
+        loop {
+            match self.token() {
+                "(" => closers.push(("`)`", ")")),
+                "[" => closers.push(("`]`", "]")),
+                "<" => closers.push(("`>`", ">")),
+                token => {
+                    if let Some(&(expected, closer)) = closers.last() {
+                        if token == closer {
+                            closers.pop();
+                        } else if matches!(token, "" | ")" | "]" | ">") {
+                            return Err(self.error(expected));
+                        }
+                    }
+                }
+            }
+            self.bump();
+            if closers.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The words of a C type or a Rust name, then the stars of a C pointer.
+    fn c_type(&mut self, abi: Abi) -> Result<CType, ParseError> {
+        let (start, mut end) = (self.start, self.end);
+        let mut words = Vec::new();
+        while self.at_word() {
+            if !matches!(self.token(), "const" | "volatile") {
+                words.push(self.token());
+            }
+            end = self.end;
+            self.bump();
+        }
+        if words.is_empty() {
+            return Err(self.error(A_TYPE));
+        }
+        let ctype = named(&words, abi);
+        if self.token() != "*" {
+            return ctype.ok_or_else(|| self.error_at(start, end, A_TYPE));
+        }
+        if ctype.is_none() && !matches!(words[..], [_] | ["struct" | "union" | "enum", _]) {
+            return Err(self.error_at(start, end, A_TYPE));
+        }
+        while matches!(self.token(), "*" | "const" | "volatile" | "restrict" | "__restrict") {
+            self.bump();
+        }
+        Ok(CType::Pointer)
+    }
+}
+
+/// The type that these words name; the order of C's keywords does not matter.
+fn named(words: &[&str], abi: Abi) -> Option<CType> {
+    let mut words = words.to_vec();
+    words.sort_unstable();
+    let (long, unsigned_long, wchar) = match abi {
+        Abi::SystemV => (CType::I64, CType::U64, CType::I32),
+        Abi::Win64 => (CType::I32, CType::U32, CType::U16),
+    };
+    Some(match words[..] {
+        ["void"] => CType::Void,
+        ["bool"] | ["_Bool"] => CType::Bool,
+        ["i8"] | ["int8_t"] | ["char"] | ["char", "signed"] => CType::I8,
+        ["u8"] | ["uint8_t"] | ["char", "unsigned"] => CType::U8,
+        ["i16"] | ["int16_t"] => CType::I16,
+        ["short"] | ["int", "short"] | ["short", "signed"] => CType::I16,
+        ["int", "short", "signed"] => CType::I16,
+        ["u16"] | ["uint16_t"] => CType::U16,
+        ["short", "unsigned"] | ["int", "short", "unsigned"] => CType::U16,
+        ["i32"] | ["int32_t"] | ["int"] | ["signed"] | ["int", "signed"] => CType::I32,
+        ["u32"] | ["uint32_t"] | ["unsigned"] | ["int", "unsigned"] => CType::U32,
+        ["i64"] | ["int64_t"] | ["isize"] => CType::I64,
+        ["ssize_t"] | ["intptr_t"] | ["ptrdiff_t"] => CType::I64,
+        ["long", "long"] | ["int", "long", "long"] => CType::I64,
+        ["long", "long", "signed"] | ["int", "long", "long", "signed"] => CType::I64,
+        ["u64"] | ["uint64_t"] | ["usize"] | ["size_t"] | ["uintptr_t"] => CType::U64,
+        ["long", "long", "unsigned"] | ["int", "long", "long", "unsigned"] => CType::U64,
+        ["long"] | ["int", "long"] | ["long", "signed"] | ["int", "long", "signed"] => long,
+        ["long", "unsigned"] | ["int", "long", "unsigned"] => unsigned_long,
+        ["wchar_t"] => wchar,
+        ["f32"] | ["float"] => CType::F32,
+        ["f64"] | ["double"] => CType::F64,
+        ["double", "long"] => CType::LongDouble,
+        ["ptr"] => CType::Pointer,
+        _ => return None,
+    })
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ParseError { offset, found, expected } = self;
+        if found.is_empty() {
+            write!(f, "expected {expected}, found the end of the text at byte {offset}")
+        } else {
+            write!(f, "expected {expected}, found `{found}` at byte {offset}")
+        }
+    }
+}
+
+impl error::Error for ParseError {}
+
+#[cfg(test)]
+mod tests;

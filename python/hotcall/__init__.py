@@ -1,0 +1,37 @@
+"""A tracing JIT for foreign calls: unchanged ctypes code at the speed of an extension module.
+
+    import hotcall
+    hotcall.install()
+
+From then on every ctypes function of the process, made before or after, runs in native code
+once it is hot, and does exactly what it did before. What hotcall does not cover stays with
+ctypes; ``explain(f)`` names the reason.
+"""
+
+from hotcall._api import (
+    Explanation,
+    Shape,
+    Status,
+    disassemble,
+    explain,
+    install,
+    installed,
+    stats,
+    status,
+    trace,
+    uninstall,
+)
+
+__all__ = [
+    "Explanation",
+    "Shape",
+    "Status",
+    "disassemble",
+    "explain",
+    "install",
+    "installed",
+    "stats",
+    "status",
+    "trace",
+    "uninstall",
+]

@@ -1,0 +1,203 @@
+"""The public functions, on top of the native half of the package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+try:
+    from hotcall import _native
+except ImportError as error:  # another processor, platform or kind of build
+    _native = None  # type: ignore[assignment]
+    _missing = f"the native module cannot be loaded: {error}"
+else:
+    _native.configure(os.environ.get("HOTCALL", ""))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape of arguments that was compiled for a function."""
+
+    guards: tuple[str, ...]
+    """The conditions on the arguments under which its stub makes the call."""
+    trace: str
+    """What the stub does, as text, one instruction a line."""
+    code_bytes: int
+    """The size of its machine code in bytes."""
+    disassembly: str
+    """Its machine code as text, one instruction a line."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why calls stayed on ctypes."""
+
+    name: str
+    """The name under which it is counted in ``stats()["refusals"]``."""
+    advice: str
+    """What it means."""
+    count: int
+    """How many calls of the function it was counted for; 0 for all of them."""
+
+    def __str__(self) -> str:
+        """Name, advice, and the count if there is one."""
+        times = f" ({self.count} calls)" if self.count else ""
+        return f"{self.name}: {self.advice}{times}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of a ctypes function; ``str()`` gives it as text."""
+
+    name: str
+    """Its ``__name__``."""
+    tier: str
+    """``cold``: ctypes, until it is warm. ``interpreter``, ``stub``: hotcall. ``ctypes``: refused."""
+    signature: str | None
+    """Its declaration; None if that is refused."""
+    refused: Refusal | None
+    """Why none of its calls, or none of its traces, is accepted."""
+    refusals: tuple[Refusal, ...]
+    """The refusals of single calls."""
+    shapes: tuple[Shape, ...]
+    """What was compiled, oldest first. A call tries the newest first."""
+
+    @property
+    def code_bytes(self) -> int:
+        """The size of its stubs in bytes, shared ones included."""
+        return sum(shape.code_bytes for shape in self.shapes)
+
+    def __str__(self) -> str:
+        """A paragraph for people."""
+        lines = [f"{self.name}: {self.tier}" + (f", {self.signature}" if self.signature else "")]
+        if self.refused:
+            lines.append(f"  refused, {self.refused}")
+        for number, shape in enumerate(self.shapes, 1):
+            lines.append(f"  shape {number}, {shape.code_bytes} bytes of code, if")
+            lines += [f"    {guard}" for guard in shape.guards]
+        lines += [f"  not this way, {refusal}" for refusal in self.refusals]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is on, what is off, and why; ``str()`` gives it as text."""
+
+    installed: bool
+    """Whether ctypes is accelerated."""
+    off: str | None
+    """Why hotcall cannot work in this process; None if it can."""
+    stubs_off: str | None
+    """Why calls are interpreted but not compiled; None if they are compiled."""
+
+    def __str__(self) -> str:
+        """One line for each part."""
+        if self.off:
+            return f"hotcall: off, {self.off}"
+        return "\n".join(
+            [
+                "hotcall: " + ("installed" if self.installed else "not installed"),
+                "stubs: " + (f"off, {self.stubs_off}" if self.stubs_off else "on"),
+            ]
+        )
+
+
+def install() -> None:
+    """Accelerate all ctypes functions of the process, existing and future ones, in place.
+
+    Where hotcall cannot work nothing happens, and ``status()`` says why. Installing twice is
+    the same as installing once.
+    """
+    if _native is not None:
+        _native.install()
+
+
+def uninstall() -> None:
+    """Put everything back as it was before ``install()``; harmless if it was not called."""
+    if _native is not None:
+        _native.uninstall()
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Accelerate ctypes within a ``with`` block; leave it as it was found."""
+    before = status().installed
+    install()
+    try:
+        yield
+    finally:
+        if not before:
+            uninstall()
+
+
+def status() -> Status:
+    """What is on, what is off, and why."""
+    if _native is None:
+        return Status(installed=False, off=_missing, stubs_off=None)
+    native = _native.status()
+    return Status(native["installed"], native["off"], native["stubs_off"])
+
+
+def stats() -> dict[str, Any]:
+    """Figures of the process, as a new dict.
+
+    ``functions`` (with a call site), ``stubs``, ``code_bytes``, ``code_capacity``; and, where
+    ``HOTCALL=count=1`` was set before the import (``counting`` is then True), the exact numbers
+    of calls: ``stub_calls``, ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict
+    from name to number. Where hotcall is off, all figures are 0.
+    """
+    if _native is None or _native.status()["off"]:
+        names = ("stub_calls", "interpreter_calls", "ctypes_calls")
+        more = ("functions", "stubs", "code_bytes", "code_capacity")
+        return {"counting": False, **dict.fromkeys(names + more, 0), "refusals": {}}
+    return dict(_native.stats())
+
+
+def explain(function: Callable[..., Any]) -> Explanation:
+    """Tell in which tier a ctypes function is, what it was compiled for, and what was refused.
+
+    Raises TypeError if it is not a ctypes function, RuntimeError where hotcall is off.
+    """
+    return _explain("explain", function)
+
+
+def trace(function: Callable[..., Any]) -> str:
+    """The traces of a ctypes function as text, oldest first; empty if it has none.
+
+    Raises TypeError if it is not a ctypes function, RuntimeError where hotcall is off.
+    """
+    return "\n".join(shape.trace for shape in _explain("trace", function).shapes)
+
+
+def disassemble(function: Callable[..., Any]) -> str:
+    """The stubs of a ctypes function as text, oldest first; empty if it has none.
+
+    Raises TypeError if it is not a ctypes function, RuntimeError where hotcall is off.
+    """
+    return "\n".join(shape.disassembly for shape in _explain("disassemble", function).shapes)
+
+
+def _explain(caller: str, function: Callable[..., Any]) -> Explanation:
+    if _native is None:
+        raise RuntimeError(f"hotcall is off: {_missing}")
+    native = _native.explain(caller, function)
+    refused = native["refused"]
+    return Explanation(
+        name=native["name"],
+        tier=native["tier"],
+        signature=native["signature"],
+        refused=Refusal(*refused, 0) if refused else None,
+        refusals=tuple(Refusal(*refusal) for refusal in native["refusals"]),
+        shapes=tuple(
+            Shape(
+                tuple(shape["guards"]),
+                shape["trace"],
+                shape["code_bytes"],
+                shape["disassembly"],
+            )
+            for shape in native["shapes"]
+        ),
+    )

@@ -1,0 +1,5 @@
+"""Importing this module installs hotcall: ``import hotcall.auto``."""
+
+from hotcall import install
+
+install()

@@ -1,0 +1,149 @@
+//! The checks at import: each layout row is compared with what Python itself
+//! says of a live object. A row that fails is named, and hotcall stays off.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::declare::{Kind, Reader, ResultRule, info};
+use crate::kinds::{Kinds, handle};
+use crate::layout::{self, Int, Layout};
+
+/// Why hotcall is off.
+pub(crate) type Reason = String;
+
+/// The layout of this interpreter, checked.
+///
+/// # Errors
+/// The interpreter that is not supported, or the first row that does not hold.
+pub(crate) fn layout(py: Python<'_>) -> Result<Layout, Reason> {
+    let version = py.version_info();
+    let implementation: String = look(py, "sys", "implementation")
+        .and_then(|it| it.getattr("name")?.extract())
+        .map_err(|error| error.to_string())?;
+    if implementation != "cpython" || cfg!(not(all(target_os = "linux", target_arch = "x86_64"))) {
+        return Err(format!("{implementation} on this platform is not supported"));
+    }
+    let type_size = py.get_type::<PyType>().getattr("__basicsize__");
+    let type_size = type_size.and_then(|size| size.extract()).map_err(|e| e.to_string())?;
+    let unknown = || format!("CPython {}.{} is not supported", version.major, version.minor);
+    let layout = match version.major {
+        3 => Layout::of(version.minor, type_size).ok_or_else(unknown)?,
+        _ => return Err(unknown()),
+    };
+    objects(py, &layout)?;
+    Ok(layout)
+}
+
+/// One row compared with the truth.
+fn row<T: PartialEq + std::fmt::Debug>(name: &str, found: T, truth: T) -> Result<(), Reason> {
+    match found == truth {
+        true => Ok(()),
+        false => Err(format!("layout row {name} does not hold: {found:?}, not {truth:?}")),
+    }
+}
+
+fn look<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import(module)?.getattr(name)
+}
+
+/// Checks the rows of floats, ints, bytes objects and types.
+fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
+    let fail = |error: PyErr| error.to_string();
+    let float = 1.5f64.into_pyobject(py).map_err(|error| error.to_string())?;
+    let class = float.get_type_ptr() as u64;
+    row("type", handle(&float).word(layout::OB_TYPE), class)?;
+    row("float.value", handle(&float).word(layout::FLOAT_VALUE), 1.5f64.to_bits())?;
+    let float_class = handle(float.get_type().as_any());
+    row("type.name", float_class.text(layout::TYPE_NAME), "float".to_owned())?;
+    row("type.base", float_class.word(layout::TYPE_BASE), base(py).map_err(fail)?)?;
+
+    for value in [0i64, 1, -1, 5, -77, (1 << 30) - 1, 1 << 30, -(1 << 30), 1 << 59, 1 << 60] {
+        let int = value.into_pyobject(py).map_err(|error| error.to_string())?;
+        let object = handle(&int);
+        let magnitude = value.unsigned_abs();
+        row("int.digit", object.word(layout::INT_DIGIT), magnitude & ((1 << 30) - 1))?;
+        let digits = (64 - magnitude.leading_zeros()).div_ceil(30) as i64;
+        let size = object.word(layout::INT_SIZE) as i64;
+        match layout.int {
+            Int::Signed => row("int.size", size, digits * value.signum())?,
+            Int::Tagged => {
+                row("int.size", size >> 3, digits)?;
+                row("int.size", size & 3, 1 - value.signum())?;
+            }
+        }
+    }
+    let bytes = pyo3::types::PyBytes::new(py, b"xyz");
+    row("bytes.size", handle(bytes.as_any()).word(layout::BYTES_SIZE), 3)?;
+    row("bytes.first", handle(bytes.as_any()).word(layout::BYTES_FIRST), u64::from(b'x'))
+}
+
+/// The base of `float`.
+fn base(py: Python<'_>) -> PyResult<u64> {
+    Ok(look(py, "builtins", "object")?.as_ptr() as u64)
+}
+
+/// Checks the rows of ctypes' objects, by way of the kinds read from them.
+///
+/// # Errors
+/// The first row that does not hold.
+pub(crate) fn ctypes(py: Python<'_>, layout: &Layout, kinds: &Kinds) -> Result<(), Reason> {
+    classes(py, layout).map_err(|error| error.to_string())??;
+    functions(py, layout, kinds).map_err(|error| error.to_string())?
+}
+
+/// Checks what ctypes knows of a simple type and of its instances.
+fn classes(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
+    let c_short = look(py, "ctypes", "c_short")?;
+    let known = info(layout, handle(&c_short));
+    let instance = c_short.call1((-2,))?;
+    let memory = handle(&instance).object(layout::CDATA_POINTER);
+    let simple = look(py, "_ctypes", "_SimpleCData")?;
+    Ok((|| {
+        row("info.size", known.word(layout.info_size), 2)?;
+        row("info.setfunc", known.word(layout.info_setfunc) != 0, true)?;
+        row("info.getfunc", known.word(layout.info_getfunc) != 0, true)?;
+        row("cdata.entry", handle(&instance).word(layout::CDATA_ENTRY), 0)?;
+        let kind = Kind::Int(hotcall_core::CType::I16);
+        row("cdata.pointer", memory.map(|memory| memory.word(kind.field()) as i64), Some(-2))?;
+        row("type.new", handle(&simple).word(layout::TYPE_NEW) != 0, true)
+    })())
+}
+
+/// Checks the rows of function objects and of their classes.
+fn functions(py: Python<'_>, layout: &Layout, kinds: &Kinds) -> PyResult<Result<(), Reason>> {
+    let ctypes = py.import(intern!(py, "ctypes"))?;
+    let (c_int, c_double) = (ctypes.getattr("c_int")?, ctypes.getattr("c_double")?);
+    let make = ctypes.getattr("CFUNCTYPE")?;
+    let class = make.call1((&c_int, &c_double))?;
+    let keywords = pyo3::types::PyDict::new(py);
+    keywords.set_item("use_errno", true)?;
+    let with_errno = make.call((&c_int, &c_double), Some(&keywords))?;
+    let function = class.call1((0,))?;
+    let declared = pyo3::types::PyTuple::new(py, [&c_double])?;
+    let reader = Reader { layout, kinds };
+    let size: u64 = look(py, "_ctypes", "CFuncPtr")?.getattr("__basicsize__")?.extract()?;
+    let of_class = reader.read(handle(&function));
+    let inherited = reader.is_of_class(handle(&function));
+    function.setattr("restype", py.None())?;
+    function.setattr("argtypes", &declared)?;
+    let own = reader.read(handle(&function));
+    let known = info(layout, handle(&class));
+    let flags = info(layout, handle(&with_errno)).word(layout.info_flags);
+    Ok((|| {
+        row("function size", size, layout::FUNC_PARAMFLAGS.offset as u64 + 8)?;
+        row("info.restype", known.word(layout.info_restype), c_int.as_ptr() as u64)?;
+        row("info.argtypes", known.object(layout.info_argtypes).map(|t| t.items().len()), Some(1))?;
+        row("info.flags", (known.word(layout.info_flags) & 0xff, flags & 0xff), (1, 9))?;
+        let of_class = of_class.map_err(|refusal| refusal.to_string())?;
+        row("info.converters", of_class.args.len(), 1)?;
+        row("info.converters", of_class.args[0].kind, Kind::F64)?;
+        row("info.inherited", inherited, true)?;
+        let function = handle(&function);
+        row("func.argtypes", function.word(layout::FUNC_ARGTYPES) != 0, true)?;
+        let own = own.map_err(|refusal| refusal.to_string())?;
+        row("func.converters", own.args.len(), 1)?;
+        row("func.restype", matches!(own.result, ResultRule::Void), true)?;
+        row("func.inherited", reader.is_of_class(function), false)
+    })())
+}

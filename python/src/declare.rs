@@ -1,0 +1,232 @@
+//! Reads the declaration of a ctypes function object: what `argtypes`,
+//! `restype`, `errcheck` and the function's class say, as C types and rules.
+//!
+//! **Invariant.** A declaration holds addresses, not references: the function
+//! object owns what they name for as long as the declaration is in force.
+
+use std::sync::Arc;
+
+use hotcall_core::{CType, PreparedCall, Signature};
+use hotcall_tracer::{Field, Mem, Refusal, Symbol};
+
+use crate::kinds::Kinds;
+use crate::layout::{self, InfoHome, Layout};
+use crate::raw::Object;
+use crate::refusals;
+
+const CDECL: u64 = 0x1;
+const PYTHON_API: u64 = 0x4;
+const USE_ERRNO: u64 = 0x8;
+/// The bits of `_flags_`; ctypes keeps bits of its own above them.
+const FUNCTION_FLAGS: u64 = 0xff;
+
+/// As many arguments as ctypes passes.
+const MOST_ARGUMENTS: usize = 1024;
+
+/// A simple C type as ctypes knows them, by what `from_param` and the getter do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Any of C's integers.
+    Int(CType),
+    Bool,
+    Char,
+    WChar,
+    F32,
+    F64,
+    LongDouble,
+    CharP,
+    WCharP,
+    VoidP,
+    Object,
+}
+
+impl Kind {
+    /// The C type that carries it.
+    pub(crate) fn ctype(self) -> CType {
+        match self {
+            Kind::Int(ty) => ty,
+            Kind::Bool => CType::Bool,
+            Kind::Char => CType::I8,
+            Kind::WChar => CType::I32,
+            Kind::F32 => CType::F32,
+            Kind::F64 => CType::F64,
+            Kind::LongDouble => CType::LongDouble,
+            Kind::CharP | Kind::WCharP | Kind::VoidP | Kind::Object => CType::Pointer,
+        }
+    }
+
+    /// A value of this kind in the memory of a ctypes object.
+    pub(crate) fn field(self) -> Field {
+        let mem = match self.ctype() {
+            CType::I8 => Mem::I8,
+            CType::U8 | CType::Bool => Mem::U8,
+            CType::I16 => Mem::I16,
+            CType::U16 => Mem::U16,
+            CType::I32 => Mem::I32,
+            CType::U32 => Mem::U32,
+            CType::F32 => Mem::F32,
+            CType::F64 => Mem::F64,
+            _ => Mem::I64,
+        };
+        Field { mem, ..layout::MEMORY_WORD }
+    }
+}
+
+/// An argument: its kind, and the class that `argtypes` names.
+#[derive(Clone, Debug)]
+pub(crate) struct Arg {
+    pub(crate) kind: Kind,
+    pub(crate) class: Symbol,
+}
+
+/// How the result is wrapped.
+#[derive(Clone, Debug)]
+pub(crate) enum ResultRule {
+    /// None.
+    Void,
+    /// The Python value of a simple type.
+    Simple(Kind),
+    /// An instance of a subclass of a simple type.
+    Instance { kind: Kind, class: Symbol },
+}
+
+impl ResultRule {
+    /// The class to keep alive until the result is wrapped.
+    pub(crate) fn instance_class(&self) -> Option<&Symbol> {
+        match self {
+            ResultRule::Instance { class, .. } => Some(class),
+            _ => None,
+        }
+    }
+}
+
+/// A foreign function as the program declared it.
+#[derive(Clone, Debug)]
+pub(crate) struct Declaration {
+    /// The function's class.
+    pub(crate) class: Symbol,
+    /// Whether there are `argtypes`; without them only a call with no
+    /// argument is made here.
+    pub(crate) declared: bool,
+    pub(crate) args: Vec<Arg>,
+    pub(crate) result: ResultRule,
+    pub(crate) call: Arc<PreparedCall>,
+    pub(crate) use_errno: bool,
+    /// The call keeps the GIL and reports the exception that it leaves.
+    pub(crate) python_api: bool,
+}
+
+/// Reads declarations by the layout rows, checked at import.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    pub(crate) layout: &'a Layout,
+    pub(crate) kinds: &'a Kinds,
+}
+
+impl Reader<'_> {
+    /// The declaration of a function object.
+    ///
+    /// # Errors
+    /// The refusal under which ctypes makes all its calls.
+    pub(crate) fn read(&self, function: Object) -> Result<Declaration, Refusal> {
+        if function.word(layout::FUNC_ERRCHECK) != 0 {
+            return Err(refusals::ERRCHECK);
+        }
+        if function.word(layout::FUNC_PARAMFLAGS) != 0 {
+            return Err(refusals::PARAMFLAGS);
+        }
+        let Some(class) = function.object(layout::OB_TYPE) else { return Err(refusals::CLASS) };
+        let info = info(self.layout, class);
+        // A function's own declaration overrides its class's, field by field.
+        let own_or = |own, of_class| function.object(own).or(info.object(of_class));
+        let rows = self.layout;
+        if own_or(layout::FUNC_CHECKER, rows.info_checker).is_some() {
+            return Err(refusals::CHECK_RETVAL);
+        }
+        let flags = info.word(rows.info_flags) & FUNCTION_FLAGS;
+        if flags & CDECL == 0 || flags & !(CDECL | PYTHON_API | USE_ERRNO) != 0 {
+            return Err(refusals::FLAGS);
+        }
+        let converters = own_or(layout::FUNC_CONVERTERS, rows.info_converters);
+        let args = self.args(converters)?;
+        let result = self.result(own_or(layout::FUNC_RESTYPE, rows.info_restype))?;
+        Ok(Declaration {
+            class: named(class),
+            declared: converters.is_some(),
+            call: prepare(&args, &result)?,
+            args,
+            result,
+            use_errno: flags & USE_ERRNO != 0,
+            python_api: flags & PYTHON_API != 0,
+        })
+    }
+
+    /// Whether the function declares nothing itself and its class has
+    /// `argtypes`: then the class's declaration is the function's.
+    pub(crate) fn is_of_class(&self, function: Object) -> bool {
+        let own = [layout::FUNC_CONVERTERS, layout::FUNC_RESTYPE, layout::FUNC_ERRCHECK];
+        let class = function.object(layout::OB_TYPE);
+        own.iter().all(|&field| function.word(field) == 0)
+            && class.is_some_and(|class| {
+                info(self.layout, class).word(self.layout.info_converters) != 0
+            })
+    }
+
+    fn args(&self, converters: Option<Object>) -> Result<Vec<Arg>, Refusal> {
+        let converters = converters.map(Object::items).unwrap_or_default();
+        if converters.len() > MOST_ARGUMENTS {
+            return Err(refusals::TOO_MANY);
+        }
+        let arg = |converter| match self.kinds.of_converter(converter) {
+            Some((Kind::LongDouble, _)) => Err(refusals::LONG_DOUBLE),
+            Some((Kind::Object, _)) | None => Err(refusals::ARGTYPE),
+            Some((kind, class)) => Ok(Arg { kind, class: named(class) }),
+        };
+        converters.into_iter().map(arg).collect()
+    }
+
+    fn result(&self, restype: Option<Object>) -> Result<ResultRule, Refusal> {
+        let Some(restype) = restype else {
+            return Ok(ResultRule::Simple(Kind::Int(CType::I32)));
+        };
+        if restype.address() == self.kinds.none {
+            return Ok(ResultRule::Void);
+        }
+        match self.kinds.of_class(restype) {
+            Some(Kind::LongDouble) => Err(refusals::LONG_DOUBLE),
+            None => Err(refusals::RESTYPE),
+            Some(kind) if self.kinds.is_direct(restype) => Ok(ResultRule::Simple(kind)),
+            Some(kind) => Ok(ResultRule::Instance { kind, class: named(restype) }),
+        }
+    }
+}
+
+/// The prepared libffi call of a declaration.
+fn prepare(args: &[Arg], result: &ResultRule) -> Result<Arc<PreparedCall>, Refusal> {
+    let args: Vec<CType> = args.iter().map(|arg| arg.kind.ctype()).collect();
+    let result = match result {
+        ResultRule::Void => CType::Void,
+        ResultRule::Simple(kind) | ResultRule::Instance { kind, .. } => kind.ctype(),
+    };
+    // No argument is void, and long double has been refused: neither step fails.
+    let signature = Signature::new(args, result).map_err(|_| refusals::ARGTYPE)?;
+    PreparedCall::new(&signature).map(Arc::new).map_err(|_| refusals::ARGTYPE)
+}
+
+/// Where ctypes keeps what it knows of `class`, a concrete ctypes class.
+#[allow(unsafe_code, reason = "see SAFETY")]
+pub(crate) fn info(layout: &Layout, class: Object) -> Object {
+    let address = match layout.info_home {
+        InfoHome::Dict => class.word(layout::TYPE_DICT),
+        InfoHome::Type(offset) => class.address().wrapping_add_signed(offset.into()),
+    };
+    // SAFETY: every concrete ctypes class has it there, and owns it.
+    unsafe { Object::at(address) }
+}
+
+/// The class under its own name, without its module.
+pub(crate) fn named(class: Object) -> Symbol {
+    let name = class.text(layout::TYPE_NAME);
+    let short = name.rsplit('.').next().unwrap_or_default().to_owned();
+    Symbol { name: short.into(), address: class.address() }
+}

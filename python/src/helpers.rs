@@ -1,0 +1,217 @@
+//! The helpers that traces of Python calls may call: CPython's own API where
+//! its C signature fits, and thin functions around it where it does not.
+//!
+//! # Safety
+//! Each helper's documentation says what its words are. The rules, which alone
+//! call them, have tested it. All of them run with the GIL held but those
+//! that are entered between `save_thread` and `restore_thread`.
+
+#![allow(unsafe_code, reason = "calls into CPython")]
+
+use std::ffi::{c_char, c_int};
+
+use hotcall_tracer::{Effect, Entry, Helper};
+
+// Declared by words, as traces call them.
+unsafe extern "C" {
+    fn PyEval_SaveThread() -> u64;
+    fn PyEval_RestoreThread(state: u64);
+    fn PyErr_Occurred() -> u64;
+    fn PyErr_Clear();
+    fn PyErr_SetString(class: u64, text: *const c_char);
+    static PyExc_ValueError: u64;
+    fn PyFloat_FromDouble(value: f64) -> u64;
+    fn PyLong_FromLong(value: u64) -> u64;
+    fn PyLong_FromUnsignedLong(value: u64) -> u64;
+    fn PyLong_AsUnsignedLongLongMask(int: u64) -> u64;
+    fn PyBool_FromLong(value: u64) -> u64;
+    fn PyBytes_FromString(text: u64) -> u64;
+    fn PyBytes_FromStringAndSize(text: *const c_char, size: isize) -> u64;
+    fn PyUnicode_FromWideChar(text: *const u32, size: isize) -> u64;
+    fn PyUnicode_GetLength(text: u64) -> isize;
+    fn PyUnicode_ReadChar(text: u64, index: isize) -> u32;
+    fn PyThreadState_GetDict() -> u64;
+    fn PyDict_GetItemString(dict: u64, key: *const c_char) -> u64;
+    fn PyCapsule_IsValid(capsule: u64, name: *const c_char) -> c_int;
+    fn PyCapsule_GetPointer(capsule: u64, name: *const c_char) -> u64;
+    fn Py_IncRef(object: u64);
+    fn Py_DecRef(object: u64);
+    fn PyTuple_New(size: isize) -> u64;
+    static _Py_NoneStruct: u8;
+}
+
+/// Defines a [`Helper`] per row.
+macro_rules! helpers {
+    ($($(#[$doc:meta])* $name:ident $text:literal $kind:ident $function:ident $effect:ident;)*) => {
+        $($(#[$doc])* pub(crate) static $name: Helper =
+            Helper { name: $text, entry: Entry::$kind($function), effect: Effect::$effect };)*
+    };
+}
+
+helpers! {
+    /// Releases the GIL; gives the thread state.
+    SAVE_THREAD "save_thread" W PyEval_SaveThread Effect;
+    /// Takes the GIL back for the thread state. errno is kept.
+    RESTORE_THREAD "restore_thread" WV PyEval_RestoreThread Effect;
+    /// The address of this thread's private errno, or 0 before ctypes made it.
+    ERRNO_SPACE "errno_space" W errno_space Read;
+    /// Exchanges errno and the private errno at the address.
+    SWAP_ERRNO "swap_errno" WV swap_errno Effect;
+    /// Not 0 if a Python exception is set.
+    ERROR_PENDING "error_pending" W PyErr_Occurred Effect;
+    /// The value of an exact int or bool modulo 2^64.
+    INT_MASK "int_mask" WW PyLong_AsUnsignedLongLongMask Read;
+    /// The one character of an exact str as C's wchar_t, or -1.
+    WCHAR_OF "wchar_of" WW wchar_of Read;
+    /// An int of a signed word.
+    FROM_SIGNED "from_signed" WW PyLong_FromLong Effect;
+    /// An int of an unsigned word.
+    FROM_UNSIGNED "from_unsigned" WW PyLong_FromUnsignedLong Effect;
+    /// A float.
+    FROM_DOUBLE "from_double" FW PyFloat_FromDouble Effect;
+    /// True or False.
+    FROM_BOOL "from_bool" WW PyBool_FromLong Effect;
+    /// A bytes object of one char.
+    FROM_CHAR "from_char" WW from_char Effect;
+    /// A str of one wchar_t; ValueError if it is no code point.
+    FROM_WCHAR "from_wchar" WW from_wchar Effect;
+    /// A bytes object of a C string, None of a null pointer.
+    FROM_CHAR_P "from_char_p" WW from_char_p Effect;
+    /// A str of a wide C string, None of a null pointer.
+    FROM_WCHAR_P "from_wchar_p" WW from_wchar_p Effect;
+    /// An int of an address, None of a null pointer.
+    FROM_VOID_P "from_void_p" WW from_void_p Effect;
+    /// The object itself, whose reference is taken over; ValueError of null.
+    FROM_OBJECT "from_object" WW from_object Effect;
+    /// None.
+    NEW_NONE "new_none" W new_none Effect;
+    /// Takes a reference, so that the object outlives the call.
+    KEEP "keep" WV Py_IncRef Effect;
+}
+
+/// Exchanges errno with the word's int.
+unsafe extern "C" fn swap_errno(space: u64) {
+    // SAFETY: the C library gives a valid address for as long as the thread runs.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: `space` came from `errno_space` in this thread, whose dictionary
+    // keeps the capsule and its two ints alive.
+    unsafe { std::ptr::swap(errno, space as *mut c_int) };
+}
+
+unsafe extern "C" fn errno_space() -> u64 {
+    const NAME: *const c_char = c"_ctypes pymem".as_ptr();
+    // SAFETY: the GIL is held.
+    let dict = unsafe { PyThreadState_GetDict() };
+    if dict == 0 {
+        return 0;
+    }
+    // SAFETY: a dict, and a C string.
+    let capsule = unsafe { PyDict_GetItemString(dict, c"ctypes.error_object".as_ptr()) };
+    // SAFETY: any object may be asked, and null is not valid.
+    match capsule != 0 && unsafe { PyCapsule_IsValid(capsule, NAME) } != 0 {
+        // SAFETY: it has just been found valid under this name.
+        true => unsafe { PyCapsule_GetPointer(capsule, NAME) },
+        false => 0,
+    }
+}
+
+unsafe extern "C" fn wchar_of(text: u64) -> u64 {
+    // SAFETY: the rule has tested that it is an exact str.
+    match unsafe { PyUnicode_GetLength(text) } {
+        // SAFETY: the index is within the length.
+        1 => u64::from(unsafe { PyUnicode_ReadChar(text, 0) }),
+        length => {
+            if length < 0 {
+                // SAFETY: the GIL is held; ctypes will meet the error itself.
+                unsafe { PyErr_Clear() };
+            }
+            u64::MAX
+        }
+    }
+}
+
+unsafe extern "C" fn from_char(char: u64) -> u64 {
+    let byte = char as c_char;
+    // SAFETY: one byte, which is copied.
+    unsafe { PyBytes_FromStringAndSize(&raw const byte, 1) }
+}
+
+unsafe extern "C" fn from_wchar(wchar: u64) -> u64 {
+    let unit = wchar as u32;
+    // SAFETY: one unit, which is copied.
+    unsafe { PyUnicode_FromWideChar(&raw const unit, 1) }
+}
+
+unsafe extern "C" fn from_char_p(text: u64) -> u64 {
+    match text {
+        // SAFETY: no precondition.
+        0 => unsafe { new_none() },
+        // SAFETY: the function is declared to return a C string.
+        _ => unsafe { PyBytes_FromString(text) },
+    }
+}
+
+unsafe extern "C" fn from_wchar_p(text: u64) -> u64 {
+    if text == 0 {
+        // SAFETY: no precondition.
+        return unsafe { new_none() };
+    }
+    // SAFETY: the function is declared to return a wide C string.
+    let length = unsafe { libc::wcslen(text as *const libc::wchar_t) };
+    // SAFETY: that many units have just been read.
+    unsafe { PyUnicode_FromWideChar(text as *const u32, length as isize) }
+}
+
+unsafe extern "C" fn from_void_p(address: u64) -> u64 {
+    match address {
+        // SAFETY: no precondition.
+        0 => unsafe { new_none() },
+        // SAFETY: the GIL is held.
+        _ => unsafe { PyLong_FromUnsignedLong(address) },
+    }
+}
+
+unsafe extern "C" fn from_object(object: u64) -> u64 {
+    // SAFETY: the GIL is held.
+    if object == 0 && unsafe { PyErr_Occurred() } == 0 {
+        // SAFETY: CPython sets it before any extension module runs.
+        let class = unsafe { PyExc_ValueError };
+        // SAFETY: an exception class and a C string.
+        unsafe { PyErr_SetString(class, c"PyObject is NULL".as_ptr()) };
+    }
+    object
+}
+
+unsafe extern "C" fn new_none() -> u64 {
+    let none = &raw const _Py_NoneStruct as u64;
+    // SAFETY: None is an object.
+    unsafe { Py_IncRef(none) };
+    none
+}
+
+/// Runs `work` between reading errno and putting it back.
+pub(crate) fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: the C library gives a valid address for as long as the thread runs.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: see above.
+    let errno = unsafe { *place };
+    let result = work();
+    // SAFETY: see above.
+    unsafe { *place = errno };
+    result
+}
+
+/// An empty tuple, or 0 with an exception set.
+pub(crate) fn empty_tuple() -> u64 {
+    // SAFETY: the GIL is held by every caller: they handle Python objects.
+    unsafe { PyTuple_New(0) }
+}
+
+/// Gives up a reference.
+///
+/// # Safety
+/// `object` is an object of which the caller owns a reference.
+pub(crate) unsafe fn release(object: u64) {
+    // SAFETY: as the caller promised.
+    unsafe { Py_DecRef(object) };
+}

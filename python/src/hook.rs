@@ -1,0 +1,363 @@
+//! The hook into ctypes, in place and invisible from Python: the call slot of
+//! `_ctypes.CFuncPtr` and its subclasses, a vectorcall pointer in the padding
+//! of each object, and the setters of `argtypes`, `restype` and `errcheck`.
+//!
+//! # Safety
+//! Each patched slot keeps its C signature, and each of our functions ends in
+//! the one that it replaced. The patches are made and unmade with the GIL held.
+
+#![allow(unsafe_code, reason = "patches type slots")]
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi::{self, PyObject};
+use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyType, PyWeakrefReference};
+
+use crate::enter::{Call, tp_call};
+use crate::kinds::handle;
+use crate::layout::{self, CDATA_ENTRY};
+use crate::raw::Object;
+use crate::runtime::{Runtime, runtime};
+
+const HAVE_VECTORCALL: u64 = 1 << 11;
+
+type Destructor = unsafe extern "C" fn(*mut PyObject);
+type Inquiry = unsafe extern "C" fn(*mut PyObject) -> c_int;
+type Setter = unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut std::ffi::c_void) -> c_int;
+
+/// The function that stood in a slot before the hook was made. It is set once
+/// and kept, since another thread may be on its way to it.
+struct Original(AtomicU64);
+
+impl Original {
+    const fn new() -> Original {
+        Original(AtomicU64::new(0))
+    }
+
+    fn address(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+static CALL: Original = Original::new();
+static DEALLOC: Original = Original::new();
+static CLEAR: Original = Original::new();
+static SET_ARGTYPES: Original = Original::new();
+static SET_RESTYPE: Original = Original::new();
+static SET_ERRCHECK: Original = Original::new();
+
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the hook is in place.
+pub(crate) fn is_installed() -> bool {
+    INSTALLED.load(Relaxed)
+}
+
+/// ctypes' own call slot.
+pub(crate) fn ctypes_call() -> Call {
+    // SAFETY: set from `CFuncPtr.tp_call` before `tp_call` could be called.
+    unsafe { std::mem::transmute::<usize, Call>(CALL.address() as usize) }
+}
+
+/// What makes a call of an object of `class` where the rules do not: the
+/// class's own call slot, or ctypes' if that is ours.
+pub(crate) fn call_behind(class: u64) -> Call {
+    // SAFETY: the class of an object that is being called.
+    let slot = unsafe { Object::at(class) }.word(layout::TYPE_CALL);
+    if slot == tp_call as Call as usize as u64 {
+        return ctypes_call();
+    }
+    // SAFETY: the call slot of a callable class.
+    unsafe { std::mem::transmute::<usize, Call>(slot as usize) }
+}
+
+/// Whether CPython will call this function through its vectorcall pointer;
+/// sets its class's flag if only that is missing.
+pub(crate) fn accepts_vectorcall(function: Object) -> bool {
+    let Some(class) = function.object(layout::OB_TYPE) else { return false };
+    let ours = class.word(layout::TYPE_CALL) == tp_call as Call as usize as u64
+        && class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
+    if ours && class.word(layout::TYPE_FLAGS) & HAVE_VECTORCALL == 0 {
+        set_flag(class, true);
+    }
+    ours
+}
+
+fn set_flag(class: Object, on: bool) {
+    let flags = class.word(layout::TYPE_FLAGS);
+    let flags = if on { flags | HAVE_VECTORCALL } else { flags & !HAVE_VECTORCALL };
+    // SAFETY: with the flag, the offset names a word that is an entry or null.
+    unsafe { class.set(layout::TYPE_FLAGS, flags) };
+    modified(class);
+}
+
+fn modified(class: Object) {
+    // SAFETY: a type, and the GIL is held.
+    unsafe { ffi::PyType_Modified(class.address() as *mut ffi::PyTypeObject) };
+}
+
+/// The `__name__` in a function's own dictionary, or else its class's name.
+pub(crate) fn name(function: Object) -> String {
+    let fallback = || match function.object(layout::OB_TYPE) {
+        Some(class) => class.text(layout::TYPE_NAME),
+        None => String::new(),
+    };
+    // SAFETY: functions are called, and asked for their names, with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    let object = function.address() as *mut PyObject;
+    // SAFETY: an object with a dictionary; the null context is the usual one.
+    let dict = unsafe { ffi::PyObject_GenericGetDict(object, std::ptr::null_mut()) };
+    // SAFETY: a new reference or null with an exception set.
+    let dict = unsafe { Bound::from_owned_ptr_or_err(py, dict) };
+    let name = dict.and_then(|dict| dict.get_item("__name__")?.extract::<String>());
+    name.unwrap_or_else(|_| fallback())
+}
+
+/// A weak reference to a class, which makes the runtime forget the class's
+/// site when the class goes.
+///
+/// # Errors
+/// What making the reference raised.
+pub(crate) fn watch(class: Object) -> PyResult<Py<PyAny>> {
+    // SAFETY: functions are called, and so adopted, with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    let address = class.address();
+    // SAFETY: a live type.
+    let class = unsafe { Bound::from_borrowed_ptr(py, address as *mut PyObject) };
+    let gone = PyCFunction::new_closure(py, None, None, move |_args, _kwargs| {
+        if let Some(runtime) = runtime() {
+            runtime.forget_class(address);
+        }
+    })?;
+    Ok(PyWeakrefReference::new_with(&class, gone)?.into_any().unbind())
+}
+
+/// Puts the hook in place; nothing happens if it is.
+///
+/// # Errors
+/// What a look-up in `_ctypes` raised.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    if is_installed() {
+        return Ok(());
+    }
+    let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
+    let patches = Patches::of(&class)?;
+    patches.keep_originals();
+    patches.apply();
+    each_class(&class, &|class| hook_class(class))?;
+    INSTALLED.store(true, Relaxed);
+    Ok(())
+}
+
+/// Puts everything back; nothing happens if the hook is not in place.
+///
+/// # Errors
+/// What a look-up in `_ctypes` raised.
+pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
+    if !is_installed() {
+        return Ok(());
+    }
+    let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
+    Patches::of(&class)?.undo();
+    each_class(&class, &|class| unhook_class(class))?;
+    for function in runtime.forget_all() {
+        clear_entry(function);
+    }
+    INSTALLED.store(false, Relaxed);
+    Ok(())
+}
+
+/// Calls `act` on a class and on all that derive from it.
+fn each_class(class: &Bound<'_, PyType>, act: &dyn Fn(Object)) -> PyResult<()> {
+    act(handle(class.as_any()));
+    for subclass in class.call_method0("__subclasses__")?.try_iter()? {
+        each_class(&subclass?.cast_into::<PyType>()?, act)?;
+    }
+    Ok(())
+}
+
+fn hook_class(class: Object) {
+    if class.word(layout::TYPE_CALL) != CALL.address() {
+        return;
+    }
+    // SAFETY: our slot has the same signature and ends in the one it replaces.
+    unsafe { class.set(layout::TYPE_CALL, tp_call as Call as usize as u64) };
+    // SAFETY: the hole is a word in every ctypes object, null until we set it.
+    unsafe { class.set(layout::TYPE_VECTORCALL_OFFSET, CDATA_ENTRY.offset as u64) };
+    set_flag(class, true);
+}
+
+fn unhook_class(class: Object) {
+    if class.word(layout::TYPE_VECTORCALL_OFFSET) != CDATA_ENTRY.offset as u64 {
+        return;
+    }
+    set_flag(class, false);
+    // SAFETY: without the flag nobody reads the offset.
+    unsafe { class.set(layout::TYPE_VECTORCALL_OFFSET, 0) };
+    if class.word(layout::TYPE_CALL) == tp_call as Call as usize as u64 {
+        // SAFETY: the slot as it was.
+        unsafe { class.set(layout::TYPE_CALL, CALL.address()) };
+    }
+    modified(class);
+}
+
+/// The places outside the classes' own slots that the hook writes to.
+struct Patches {
+    class: Object,
+    /// The slot wrapper `__call__`: new subclasses take their slot from it.
+    wrapper: Object,
+    /// The C tables of the attributes whose assignment ends a declaration.
+    setters: [(Object, &'static Original, Setter); 3],
+}
+
+impl Patches {
+    fn of(class: &Bound<'_, PyType>) -> PyResult<Patches> {
+        let dict = class.getattr("__dict__")?;
+        let table = |name: &str| -> PyResult<Object> {
+            let descriptor = dict.get_item(name)?;
+            handle(&descriptor)
+                .object(layout::GETSET_DEF)
+                .ok_or_else(|| PyRuntimeError::new_err(format!("{name} has no C table")))
+        };
+        Ok(Patches {
+            class: handle(class.as_any()),
+            wrapper: handle(&dict.get_item("__call__")?),
+            setters: [
+                (table("argtypes")?, &SET_ARGTYPES, set_argtypes),
+                (table("restype")?, &SET_RESTYPE, set_restype),
+                (table("errcheck")?, &SET_ERRCHECK, set_errcheck),
+            ],
+        })
+    }
+
+    /// The slots, each with its row, the original's home and our function.
+    fn slots(&self) -> [(Object, hotcall_tracer::Field, &'static Original, u64); 3] {
+        let tp_call = tp_call as Call as usize as u64;
+        let tp_dealloc = tp_dealloc as Destructor as usize as u64;
+        let tp_clear = tp_clear as Inquiry as usize as u64;
+        [
+            (self.wrapper, layout::WRAPPER_WRAPPED, &CALL, tp_call),
+            (self.class, layout::TYPE_DEALLOC, &DEALLOC, tp_dealloc),
+            (self.class, layout::TYPE_CLEAR, &CLEAR, tp_clear),
+        ]
+    }
+
+    fn keep_originals(&self) {
+        for (object, field, original, _) in self.slots() {
+            original.0.store(object.word(field), Relaxed);
+        }
+        for (table, original, _) in self.setters {
+            original.0.store(table.word(layout::GETSET_SET), Relaxed);
+        }
+    }
+
+    fn apply(&self) {
+        for (object, field, _, ours) in self.slots() {
+            // SAFETY: same signature, and it ends in the original.
+            unsafe { object.set(field, ours) };
+        }
+        for (table, _, ours) in self.setters {
+            // SAFETY: same signature, and it ends in the original.
+            unsafe { table.set(layout::GETSET_SET, ours as usize as u64) };
+        }
+    }
+
+    fn undo(&self) {
+        for (object, field, original, _) in self.slots() {
+            // SAFETY: the function that stood there.
+            unsafe { object.set(field, original.address()) };
+        }
+        for (table, original, _) in self.setters {
+            // SAFETY: the function that stood there.
+            unsafe { table.set(layout::GETSET_SET, original.address()) };
+        }
+    }
+}
+
+/// Takes a function's entry away, so that CPython calls the call slot.
+fn clear_entry(function: u64) {
+    // SAFETY: functions leave the runtime's table before they are freed.
+    let function = unsafe { Object::at(function) };
+    // SAFETY: null sends CPython to the call slot.
+    unsafe { function.set(CDATA_ENTRY, 0) };
+}
+
+/// Forgets what is known of a function whose declaration is gone.
+fn forget(this: *mut PyObject) {
+    if let Some(runtime) = runtime()
+        && runtime.forget(this as u64)
+    {
+        clear_entry(this as u64);
+    }
+}
+
+unsafe extern "C" fn tp_dealloc(this: *mut PyObject) {
+    forget(this);
+    // SAFETY: kept from the slot that this function replaced.
+    let original =
+        unsafe { std::mem::transmute::<usize, Destructor>(DEALLOC.address() as usize) };
+    // SAFETY: the argument that CPython gave us.
+    unsafe { original(this) };
+}
+
+unsafe extern "C" fn tp_clear(this: *mut PyObject) -> c_int {
+    forget(this);
+    // SAFETY: kept from the slot that this function replaced.
+    let original = unsafe { std::mem::transmute::<usize, Inquiry>(CLEAR.address() as usize) };
+    // SAFETY: the argument that CPython gave us.
+    unsafe { original(this) }
+}
+
+/// Runs a setter of ctypes between the end of the old declaration and the
+/// earliest moment at which a new one may be read.
+///
+/// # Safety
+/// As for the setter itself.
+unsafe fn set(
+    original: &Original,
+    this: *mut PyObject,
+    value: *mut PyObject,
+    closure: *mut std::ffi::c_void,
+) -> c_int {
+    // SAFETY: kept from the table in which ours stands.
+    let setter = unsafe { std::mem::transmute::<usize, Setter>(original.address() as usize) };
+    // Another interpreter shares the table, but its classes are not ours.
+    // SAFETY: the setter's object is a function object.
+    let class = unsafe { Object::at(this as u64) }.object(layout::OB_TYPE);
+    let ours = class.is_some_and(|class| {
+        class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64
+    });
+    let runtime = runtime().filter(|_| ours);
+    if let Some(runtime) = runtime {
+        runtime.changing(this as u64);
+        clear_entry(this as u64);
+    }
+    // SAFETY: the arguments that CPython gave us.
+    let status = unsafe { setter(this, value, closure) };
+    if let Some(runtime) = runtime {
+        runtime.changed(this as u64);
+        clear_entry(this as u64);
+    }
+    status
+}
+
+/// Defines the setter that stands in for an attribute's own.
+macro_rules! setter {
+    ($name:ident, $original:ident) => {
+        unsafe extern "C" fn $name(
+            this: *mut PyObject,
+            value: *mut PyObject,
+            closure: *mut std::ffi::c_void,
+        ) -> c_int {
+            // SAFETY: the arguments that CPython gave us.
+            unsafe { set(&$original, this, value, closure) }
+        }
+    };
+}
+
+setter!(set_argtypes, SET_ARGTYPES);
+setter!(set_restype, SET_RESTYPE);
+setter!(set_errcheck, SET_ERRCHECK);

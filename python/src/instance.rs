@@ -1,0 +1,61 @@
+//! Makes ctypes instances from C values, as ctypes does for a `restype` that
+//! is a subclass of a simple type: `__new__` and `__init__` do not run.
+//!
+//! # Safety
+//! The helper relies on the layout rows, which are checked at import.
+
+#![allow(unsafe_code, reason = "writes into ctypes objects")]
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hotcall_tracer::{Effect, Entry, Helper};
+
+use crate::helpers;
+use crate::layout::CDATA_POINTER;
+use crate::raw::Object;
+
+/// Makes an instance of a class of 1 to 8 bytes: words are the class, the C
+/// value's bits, and its size in bytes. It gives up the reference to the class
+/// that [`helpers::KEEP`] took before the call.
+pub(crate) static NEW_INSTANCE: Helper =
+    Helper { name: "new_instance", entry: Entry::WWWW(new_instance), effect: Effect::Effect };
+
+type NewFunction = unsafe extern "C" fn(class: u64, args: u64, kwargs: u64) -> u64;
+
+/// `_SimpleCData`'s `tp_new`, set before the first declaration is read.
+static SIMPLE_NEW: AtomicU64 = AtomicU64::new(0);
+
+/// Sets the constructor of `_ctypes._SimpleCData`.
+pub(crate) fn set_constructor(tp_new: u64) {
+    SIMPLE_NEW.store(tp_new, Relaxed);
+}
+
+unsafe extern "C" fn new_instance(class: u64, bits: u64, size: u64) -> u64 {
+    let instance = construct(class);
+    if instance != 0 {
+        // SAFETY: the ctypes object has just been made.
+        let memory = unsafe { Object::at(instance) }.word(CDATA_POINTER) as *mut u8;
+        let bytes = bits.to_le_bytes();
+        // SAFETY: the class has `size` bytes, at most 8, and so has its memory.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory, size as usize) };
+    }
+    // SAFETY: the rule took this reference before the call.
+    unsafe { helpers::release(class) };
+    instance
+}
+
+/// A zeroed instance of `class`, or 0 with an exception set.
+fn construct(class: u64) -> u64 {
+    let args = helpers::empty_tuple();
+    if args == 0 {
+        return 0;
+    }
+    let tp_new = SIMPLE_NEW.load(Relaxed) as *const ();
+    // SAFETY: `set_constructor` stored the slot of a type, which is a newfunc.
+    let tp_new = unsafe { std::mem::transmute::<*const (), NewFunction>(tp_new) };
+    // SAFETY: a subclass of `_SimpleCData`, an empty tuple, and no keywords.
+    let instance = unsafe { tp_new(class, args, 0) };
+    // SAFETY: the tuple was made above.
+    unsafe { helpers::release(args) };
+    instance
+}

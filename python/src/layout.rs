@@ -1,0 +1,139 @@
+//! Where CPython's objects keep what marshalling needs: rows of data, one per
+//! field, chosen by version at run time and checked on live objects at import.
+//!
+//! No other file has an offset. Traces print a row's name, so one golden text
+//! holds for every version.
+
+use hotcall_tracer::{Field, Mem};
+
+/// The type of an object.
+pub(crate) const OB_TYPE: Field = Field::new("type", 8, Mem::I64);
+/// The value of a float.
+pub(crate) const FLOAT_VALUE: Field = Field::new("float.value", 16, Mem::F64);
+/// The length of a bytes object.
+pub(crate) const BYTES_SIZE: Field = Field::new("bytes.size", 16, Mem::I64);
+/// The first byte of a bytes object, as C's `char`.
+pub(crate) const BYTES_FIRST: Field = Field::new("bytes.first", 32, Mem::I8);
+/// The size word of an int; [`Int`] says how to read it.
+pub(crate) const INT_SIZE: Field = Field::new("int.size", 16, Mem::I64);
+/// The least significant digit of an int, 30 bits.
+pub(crate) const INT_DIGIT: Field = Field::new("int.digit", 24, Mem::U32);
+
+/// The vectorcall pointer: 8 bytes of padding in every ctypes object.
+pub(crate) const CDATA_ENTRY: Field = Field::new("cdata.entry", 72, Mem::I64);
+/// The address of a ctypes object's memory.
+pub(crate) const CDATA_POINTER: Field = Field::new("cdata.pointer", 16, Mem::I64);
+/// A word in the memory of a ctypes object.
+pub(crate) const MEMORY_WORD: Field = Field::new("memory", 0, Mem::I64);
+/// An argument of a vectorcall.
+pub(crate) const ARGUMENT: Field = Field::new("arg", 0, Mem::I64);
+
+/// The converters of a function with its own `argtypes`.
+pub(crate) const FUNC_CONVERTERS: Field = Field::new("func.converters", 112, Mem::I64);
+/// The function's own `argtypes`.
+pub(crate) const FUNC_ARGTYPES: Field = Field::new("func.argtypes", 120, Mem::I64);
+/// The function's own `restype`.
+pub(crate) const FUNC_RESTYPE: Field = Field::new("func.restype", 128, Mem::I64);
+/// The `_check_retval_` of the function's own `restype`.
+pub(crate) const FUNC_CHECKER: Field = Field::new("func.checker", 136, Mem::I64);
+/// The function's `errcheck`.
+pub(crate) const FUNC_ERRCHECK: Field = Field::new("func.errcheck", 144, Mem::I64);
+/// The parameter flags of a function made by a prototype.
+pub(crate) const FUNC_PARAMFLAGS: Field = Field::new("func.paramflags", 152, Mem::I64);
+
+/// A type's name, as a C string.
+pub(crate) const TYPE_NAME: Field = Field::new("type.name", 24, Mem::I64);
+/// A type's destructor.
+pub(crate) const TYPE_DEALLOC: Field = Field::new("type.dealloc", 48, Mem::I64);
+/// Where instances of a type keep their vectorcall pointer.
+pub(crate) const TYPE_VECTORCALL_OFFSET: Field =
+    Field::new("type.vectorcall_offset", 56, Mem::I64);
+/// A type's call slot.
+pub(crate) const TYPE_CALL: Field = Field::new("type.call", 128, Mem::I64);
+/// A type's flags.
+pub(crate) const TYPE_FLAGS: Field = Field::new("type.flags", 168, Mem::I64);
+/// A type's clear slot.
+pub(crate) const TYPE_CLEAR: Field = Field::new("type.clear", 192, Mem::I64);
+/// A type's base.
+pub(crate) const TYPE_BASE: Field = Field::new("type.base", 256, Mem::I64);
+/// A type's dictionary.
+pub(crate) const TYPE_DICT: Field = Field::new("type.dict", 264, Mem::I64);
+/// A type's constructor.
+pub(crate) const TYPE_NEW: Field = Field::new("type.new", 312, Mem::I64);
+/// The definition of a built-in method.
+pub(crate) const METHOD_DEF: Field = Field::new("method.def", 16, Mem::I64);
+/// What a built-in method is bound to.
+pub(crate) const METHOD_SELF: Field = Field::new("method.self", 24, Mem::I64);
+/// The C table entry of a get-set descriptor.
+pub(crate) const GETSET_DEF: Field = Field::new("getset.def", 40, Mem::I64);
+/// The setter in such an entry.
+pub(crate) const GETSET_SET: Field = Field::new("getset.set", 16, Mem::I64);
+/// The C function of a slot wrapper.
+pub(crate) const WRAPPER_WRAPPED: Field = Field::new("wrapper.wrapped", 48, Mem::I64);
+
+/// How an int's size word is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Int {
+    /// The count of digits, negative for a negative int (3.11).
+    Signed,
+    /// The count of digits times 8, plus 0 for a positive int, 1 for zero and
+    /// 2 for a negative one (from 3.12).
+    Tagged,
+}
+
+/// Where ctypes keeps what it knows of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InfoHome {
+    /// In an extended dictionary that is the type's own (up to 3.12).
+    Dict,
+    /// In the type object, this many bytes from its start (from 3.13).
+    Type(i32),
+}
+
+/// The rows that differ between versions.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) int: Int,
+    pub(crate) info_home: InfoHome,
+    pub(crate) info_size: Field,
+    pub(crate) info_setfunc: Field,
+    pub(crate) info_getfunc: Field,
+    pub(crate) info_argtypes: Field,
+    pub(crate) info_converters: Field,
+    pub(crate) info_restype: Field,
+    pub(crate) info_checker: Field,
+    pub(crate) info_flags: Field,
+    /// Whether assigning to a class's `__call__` leaves its vectorcall flag set.
+    pub(crate) flag_outlives_call: bool,
+    /// Whether None is immortal, so that returning it counts no reference.
+    pub(crate) immortal_none: bool,
+}
+
+impl Layout {
+    /// The rows for CPython 3.`minor`; none for a version that nobody checked.
+    /// `type_size` is `type.__basicsize__`.
+    pub(crate) fn of(minor: u8, type_size: i32) -> Option<Layout> {
+        // From `size` to `checker` the fields are neighbours in every version.
+        let (home, first, flags) = match minor {
+            11 | 12 => (InfoHome::Dict, 48, 160),
+            13 => (InfoHome::Type((type_size + 15) & !15), 8, 128),
+            14 | 15 => (InfoHome::Type((type_size + 15) & !15), 8, 136),
+            _ => return None,
+        };
+        let word = |name, offset| Field::new(name, first + offset, Mem::I64);
+        Some(Layout {
+            int: if minor == 11 { Int::Signed } else { Int::Tagged },
+            info_home: home,
+            info_size: word("info.size", 0),
+            info_setfunc: word("info.setfunc", 56),
+            info_getfunc: word("info.getfunc", 64),
+            info_argtypes: word("info.argtypes", 80),
+            info_converters: word("info.converters", 88),
+            info_restype: word("info.restype", 96),
+            info_checker: word("info.checker", 104),
+            info_flags: Field::new("info.flags", flags, Mem::I32),
+            flag_outlives_call: minor == 11,
+            immortal_none: minor >= 12,
+        })
+    }
+}

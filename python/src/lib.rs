@@ -1,0 +1,159 @@
+//! hotcall for CPython: ctypes calls, unchanged, at the speed of an extension
+//! module. This is the native half of the Python package `hotcall`.
+//!
+//! A call flows through the files in this order: `hook` makes CPython enter
+//! `enter`; `runtime` finds the call site; `declare` has read the function's
+//! declaration, by the rows of `layout` and the types of `kinds`; `rules` says
+//! what the call does, read live or recorded; `helpers` and `instance` are what
+//! rules and stubs call. `report` shows it all.
+
+mod check;
+mod declare;
+mod enter;
+mod helpers;
+mod hook;
+mod instance;
+mod kinds;
+mod layout;
+mod options;
+mod raw;
+mod refusals;
+mod report;
+mod rules;
+mod runtime;
+
+use std::sync::OnceLock;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use hotcall_tracer::Symbol;
+
+use crate::enter::{Call, tp_call};
+use crate::kinds::{Kinds, handle};
+use crate::options::Options;
+use crate::rules::{Known, Symbols};
+use crate::runtime::{Runtime, runtime};
+
+/// Why there is no runtime, once that is known.
+static OFF: OnceLock<String> = OnceLock::new();
+
+/// Reads and checks this interpreter.
+fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
+    let layout = check::layout(py)?;
+    let kinds = Kinds::read(py, &layout).map_err(|error| error.to_string())?;
+    let symbols = symbols(py).map_err(|error| error.to_string())?;
+    check::ctypes(py, &layout, &kinds)?;
+    let counter = runtime::counter(&options);
+    Ok(Runtime::new(options, Known { layout, symbols, counter }, kinds))
+}
+
+/// The addresses that rules compare with.
+fn symbols(py: Python<'_>) -> PyResult<Symbols> {
+    let builtins = py.import("builtins")?;
+    let class = |name: &'static str| -> PyResult<Symbol> {
+        Ok(Symbol { name: name.into(), address: builtins.getattr(name)?.as_ptr() as u64 })
+    };
+    let simple = py.import("_ctypes")?.getattr("_SimpleCData")?;
+    instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
+    Ok(Symbols {
+        int: class("int")?,
+        bool: class("bool")?,
+        float: class("float")?,
+        bytes: class("bytes")?,
+        str: class("str")?,
+        none: Symbol { name: "None".into(), address: py.None().as_ptr() as u64 },
+        tp_call: Symbol { name: "tp_call".into(), address: tp_call as Call as usize as u64 },
+    })
+}
+
+/// Sets the process up with `options`; the first call decides.
+///
+/// Raises ValueError for what is not an option. An interpreter that is not
+/// supported is no error: `status` says so.
+#[pyfunction]
+fn configure(py: Python<'_>, options: &str) -> PyResult<()> {
+    if runtime().is_some() || OFF.get().is_some() {
+        return Ok(());
+    }
+    let options = Options::parse(options).map_err(|bad| PyValueError::new_err(bad.to_string()))?;
+    match make_runtime(py, options) {
+        Ok(made) => drop(runtime::set(made)),
+        Err(reason) => drop(OFF.set(reason)),
+    }
+    Ok(())
+}
+
+/// The runtime, or a RuntimeError that says why there is none.
+fn ready() -> PyResult<&'static Runtime> {
+    runtime().ok_or_else(|| {
+        let reason = OFF.get().map_or("hotcall is not configured", String::as_str);
+        PyRuntimeError::new_err(format!("hotcall is off: {reason}"))
+    })
+}
+
+/// Puts the hook in place. False if hotcall is off.
+#[pyfunction]
+fn install(py: Python<'_>) -> PyResult<bool> {
+    if runtime().is_none() {
+        return Ok(false);
+    }
+    hook::install(py)?;
+    Ok(true)
+}
+
+/// Puts everything back.
+#[pyfunction]
+fn uninstall(py: Python<'_>) -> PyResult<()> {
+    match runtime() {
+        Some(runtime) => hook::uninstall(py, runtime),
+        None => Ok(()),
+    }
+}
+
+/// What is known of a ctypes function.
+#[pyfunction]
+fn explain<'py>(
+    py: Python<'py>,
+    caller: &str,
+    function: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let object = report::function(caller, function)?;
+    report::explain(py, ready()?, object)
+}
+
+/// The figures of the process.
+#[pyfunction]
+fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    report::stats(py, ready()?)
+}
+
+/// What is on and off: `installed`, `off` (why there is no runtime, or None)
+/// and `stubs_off` (why no stubs are compiled, or None).
+#[pyfunction]
+fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let status = PyDict::new(py);
+    status.set_item("installed", hook::is_installed())?;
+    status.set_item("off", OFF.get())?;
+    let stubs_off = runtime().and_then(|runtime| match runtime.options.jit {
+        false => Some("switched off by jit=off".to_owned()),
+        true => runtime.jit.status().err().map(|refusal| refusal.to_string()),
+    });
+    status.set_item("stubs_off", stubs_off)?;
+    if let Some(runtime) = runtime() {
+        status.set_item("options", format!("{:?}", runtime.options))?;
+    }
+    Ok(status)
+}
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_function(wrap_pyfunction!(configure, module)?)?;
+    module.add_function(wrap_pyfunction!(install, module)?)?;
+    module.add_function(wrap_pyfunction!(uninstall, module)?)?;
+    module.add_function(wrap_pyfunction!(explain, module)?)?;
+    module.add_function(wrap_pyfunction!(stats, module)?)?;
+    module.add_function(wrap_pyfunction!(status, module)?)
+}

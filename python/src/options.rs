@@ -1,0 +1,148 @@
+//! The options of a process: the environment variable `HOTCALL`, or the
+//! keyword arguments of `install`, as `name=value` pairs separated by commas.
+
+use std::fmt;
+
+/// What a process may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Calls of one shape before its stub is compiled; 1 compiles at once.
+    pub(crate) threshold: u32,
+    /// Stubs of one function at most.
+    pub(crate) shapes: usize,
+    /// Whether stubs are compiled at all.
+    pub(crate) jit: bool,
+    /// Bytes of code memory at most.
+    pub(crate) code: usize,
+    /// Behave as if the system denied executable memory.
+    pub(crate) deny: bool,
+    /// Whether calls are counted.
+    pub(crate) count: bool,
+    /// What is written to standard error as it happens.
+    pub(crate) log: Log,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Log {
+    /// Nothing.
+    Off,
+    /// One line per stub, and per function that is refused.
+    Events,
+    /// That, and the text of each trace.
+    Trace,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            threshold: 100,
+            shapes: 4,
+            jit: true,
+            code: 4 << 20,
+            deny: false,
+            count: false,
+            log: Log::Off,
+        }
+    }
+}
+
+/// A pair that is not an option, with what would be one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BadOption {
+    pair: String,
+    expected: &'static str,
+}
+
+impl fmt::Display for BadOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HOTCALL: {:?} is not an option; expected {}", self.pair, self.expected)
+    }
+}
+
+impl Options {
+    /// Reads `text`, as in `threshold=1,log=trace`; what it does not name keeps
+    /// its default.
+    ///
+    /// # Errors
+    /// The first pair that is not an option.
+    pub(crate) fn parse(text: &str) -> Result<Options, BadOption> {
+        let mut options = Options::default();
+        for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            options
+                .set(name.trim(), value.trim())
+                .map_err(|expected| BadOption { pair: pair.to_owned(), expected })?;
+        }
+        Ok(options)
+    }
+
+    /// Sets one option, or says what was expected.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), &'static str> {
+        let number = |least: usize, most: usize| {
+            value.parse().ok().filter(|number| (least..=most).contains(number))
+        };
+        match name {
+            "threshold" => {
+                let expected = "threshold=N with N from 1 to 1000000";
+                self.threshold = number(1, 1_000_000).ok_or(expected)? as u32;
+            }
+            "shapes" => {
+                self.shapes = number(1, 16).ok_or("shapes=N with N from 1 to 16")?;
+            }
+            "code" => {
+                let expected = "code=N with N KiB of code memory from 64 to 1048576";
+                self.code = number(64, 1 << 20).ok_or(expected)? << 10;
+            }
+            "jit" => self.jit = switch(value).ok_or("jit=on or jit=off")?,
+            "count" => self.count = switch(value).ok_or("count=1 or count=0")?,
+            "memory" => {
+                self.deny = match value {
+                    "deny" => true,
+                    "allow" => false,
+                    _ => return Err("memory=deny or memory=allow"),
+                };
+            }
+            "log" => {
+                self.log = match value {
+                    "off" => Log::Off,
+                    "events" => Log::Events,
+                    "trace" => Log::Trace,
+                    _ => return Err("log=off, log=events or log=trace"),
+                };
+            }
+            _ => return Err("threshold, shapes, jit, code, memory, count or log"),
+        }
+        Ok(())
+    }
+}
+
+fn switch(value: &str) -> Option<bool> {
+    match value {
+        "on" | "1" => Some(true),
+        "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_set_options_and_the_rest_keeps_its_default() {
+        let options = Options::parse("threshold=1, jit=off,log=trace").unwrap();
+        let expected =
+            Options { threshold: 1, jit: false, log: Log::Trace, ..Options::default() };
+        assert_eq!(options, expected);
+        assert_eq!(Options::parse(""), Ok(Options::default()));
+    }
+
+    #[test]
+    fn what_is_not_an_option_is_named() {
+        for text in ["threshold=0", "thresold=1", "jit", "code=1", "log=loud", "=1"] {
+            let error = Options::parse(text).unwrap_err().to_string();
+            assert!(error.contains(text) && error.contains("expected"), "{error}");
+        }
+    }
+}

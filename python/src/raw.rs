@@ -1,0 +1,80 @@
+//! Handles on CPython's objects, which are opaque under the stable ABI: their
+//! fields are read and written by layout row.
+//!
+//! # Safety
+//! Whoever makes a handle vouches that the object lives while the handle is
+//! used, that the GIL is held, and that the rows used on it belong to its
+//! type. The rows themselves are checked at import.
+
+#![allow(unsafe_code, reason = "reads and writes fields of opaque objects")]
+
+use std::ffi::CStr;
+
+use hotcall_tracer::Field;
+use pyo3::ffi;
+
+/// An object, or another structure of CPython's, at a known address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Object(u64);
+
+impl Object {
+    /// The object at `address`.
+    ///
+    /// # Safety
+    /// A live object is at `address`. It stays alive, and the GIL held, while
+    /// the handle is used; the rows used on it belong to its type.
+    pub(crate) unsafe fn at(address: u64) -> Object {
+        debug_assert_ne!(address, 0, "a handle is never null");
+        Object(address)
+    }
+
+    /// Its address.
+    pub(crate) fn address(self) -> u64 {
+        self.0
+    }
+
+    /// A field's word.
+    pub(crate) fn word(self, field: Field) -> u64 {
+        let place = self.0.wrapping_add_signed(field.offset.into());
+        let mut bytes = [0; 8];
+        let size = field.mem.size() as usize;
+        // SAFETY: the maker of the handle promised a live object of this row's
+        // type; rows are at most 8 bytes.
+        unsafe { std::ptr::copy_nonoverlapping(place as *const u8, bytes.as_mut_ptr(), size) };
+        field.mem.widen(u64::from_le_bytes(bytes))
+    }
+
+    /// The object that a field refers to, if any.
+    pub(crate) fn object(self, field: Field) -> Option<Object> {
+        let address = self.word(field);
+        (address != 0).then_some(Object(address))
+    }
+
+    /// Writes a field that is a word.
+    ///
+    /// # Safety
+    /// The word is one that every reader of the field expects.
+    pub(crate) unsafe fn set(self, field: Field, word: u64) {
+        let place = self.0.wrapping_add_signed(field.offset.into());
+        // SAFETY: as for `word`; fields that are words are aligned.
+        unsafe { (place as *mut u64).write(word) };
+    }
+
+    /// The C string that a field points to.
+    pub(crate) fn text(self, field: Field) -> String {
+        let text = self.word(field) as *const std::ffi::c_char;
+        // SAFETY: the row is one that holds a C string, never null.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    }
+
+    /// The items of an exact tuple.
+    pub(crate) fn items(self) -> Vec<Object> {
+        let tuple = self.0 as *mut ffi::PyObject;
+        // SAFETY: the row that gave this handle holds a tuple.
+        let size = unsafe { ffi::PyTuple_Size(tuple) };
+        (0..size)
+            // SAFETY: the index is within the tuple's size.
+            .map(|index| Object(unsafe { ffi::PyTuple_GetItem(tuple, index) } as u64))
+            .collect()
+    }
+}

@@ -1,0 +1,30 @@
+//! Every reason why a call, or a function, stays on ctypes.
+
+use hotcall_tracer::Refusal;
+
+/// Defines one constant per row.
+macro_rules! refusals {
+    ($($name:ident $text:literal $advice:literal;)*) => {
+        $(#[doc = $advice] pub(crate) const $name: Refusal = Refusal::new($text, $advice);)*
+    };
+}
+
+refusals! {
+    UNDECLARED "undeclared-arguments" "The function has no argtypes; declare them.";
+    EXTRA "argument-count" "The call gives more or fewer arguments than argtypes declares.";
+    KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";
+    ERRCHECK "errcheck" "The function has an errcheck.";
+    PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags.";
+    CHECK_RETVAL "check-retval" "The result type has a _check_retval_ method.";
+    RESTYPE "result-type" "The result type is not a simple type, a subclass of one, or None.";
+    ARGTYPE "argument-type" "An argument type is not a simple type with ctypes' own from_param.";
+    LONG_DOUBLE "long-double" "A long double does not fit in a word.";
+    FLAGS "calling-convention" "The function has flags other than cdecl, PyDLL and use_errno.";
+    VALUE "argument-value" "An argument is of a type that ctypes converts itself.";
+    LARGE_INT "large-int" "An int of more than 60 bits is given for a floating-point argument.";
+    CHAR "one-char" "A char argument is not one byte, or an int from 0 to 255.";
+    ERRNO "errno-space" "The thread has no private errno yet; ctypes makes it at its first call.";
+    CLASS "class-changed" "The function's __class__ was assigned.";
+    CALL "call-overridden" "The function's class has a __call__ of its own.";
+    TOO_MANY "too-many-arguments" "The function has more arguments than CPython lets ctypes pass.";
+}

@@ -1,0 +1,100 @@
+//! What users are shown: the tier, shapes, guards and refusals of a function,
+//! its traces and code, and the figures of the process, as plain Python data.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use hotcall_tracer::{Refusal, Tier};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use crate::declare::Declaration;
+use crate::hook;
+use crate::kinds::handle;
+use crate::raw::Object;
+use crate::runtime::{CTYPES_CALLS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
+
+/// A function object as an argument of `caller`.
+///
+/// # Errors
+/// `TypeError` for anything else.
+pub(crate) fn function(caller: &str, object: &Bound<'_, PyAny>) -> PyResult<Object> {
+    let class = object.py().import("_ctypes")?.getattr("CFuncPtr")?;
+    if object.is_instance(&class)? {
+        return Ok(handle(object));
+    }
+    let given = object.get_type().name()?;
+    Err(PyTypeError::new_err(format!("hotcall.{caller}: expected a ctypes function, not {given}")))
+}
+
+/// Everything that is known of a function: `name`, `tier`, `signature`,
+/// `refused` (a refusal or None), `refusals` (with counts), `shapes`.
+pub(crate) fn explain<'py>(
+    py: Python<'py>,
+    runtime: &Runtime,
+    function: Object,
+) -> PyResult<Bound<'py, PyDict>> {
+    let explanation = PyDict::new(py);
+    explanation.set_item("name", hook::name(function))?;
+    let site = runtime.site(function.address());
+    let (declaration, refusals, shapes) = match &site {
+        Some(site) => (site.declaration.clone(), site.site.refusals(), site.site.shapes()),
+        None => (runtime.reader().read(function), vec![], vec![]),
+    };
+    let tier = match (&declaration, &site) {
+        (Err(_), _) => "ctypes",
+        (Ok(_), None) => "cold",
+        (Ok(_), Some(site)) => match site.site.tier() {
+            Tier::Declined => "ctypes",
+            Tier::Interpreter => "interpreter",
+            Tier::Stub => "stub",
+        },
+    };
+    explanation.set_item("tier", if hook::is_installed() { tier } else { "ctypes" })?;
+    explanation.set_item("signature", declaration.as_ref().ok().map(signature))?;
+    let uncompiled = site.as_ref().and_then(|site| site.site.uncompiled());
+    let refused = declaration.err().or(uncompiled);
+    explanation.set_item("refused", refused.map(|refusal| pair(&refusal)))?;
+    let counted = refusals.iter().map(|(refusal, count)| (refusal.name, refusal.advice, *count));
+    explanation.set_item("refusals", PyList::new(py, counted)?)?;
+    let list = PyList::empty(py);
+    for shape in &shapes {
+        let item = PyDict::new(py);
+        item.set_item("guards", shape.trace.guards())?;
+        item.set_item("trace", shape.trace.to_string())?;
+        item.set_item("code_bytes", shape.stub.len())?;
+        item.set_item("disassembly", shape.stub.disassemble())?;
+        list.append(item)?;
+    }
+    explanation.set_item("shapes", list)?;
+    Ok(explanation)
+}
+
+fn pair(refusal: &Refusal) -> (&'static str, &'static str) {
+    (refusal.name, refusal.advice)
+}
+
+/// A declaration in words, as in `fn(c_double) -> f64`.
+fn signature(declaration: &Declaration) -> String {
+    let args: Vec<&str> = declaration.args.iter().map(|arg| &*arg.class.name).collect();
+    let result = declaration.call.signature().result();
+    let args = if declaration.declared { args.join(", ") } else { "undeclared".to_owned() };
+    format!("fn({args}) -> {result}")
+}
+
+/// The figures of the process.
+pub(crate) fn stats<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'py, PyDict>> {
+    let stats = PyDict::new(py);
+    let interpreted = INTERPRETER_CALLS.load(Relaxed);
+    stats.set_item("counting", runtime.options.count)?;
+    stats.set_item("stub_calls", RULE_CALLS.load(Relaxed) - interpreted)?;
+    stats.set_item("interpreter_calls", interpreted)?;
+    stats.set_item("ctypes_calls", CTYPES_CALLS.load(Relaxed))?;
+    stats.set_item("refusals", runtime.refusals())?;
+    stats.set_item("functions", runtime.functions())?;
+    let usage = runtime.jit.usage();
+    stats.set_item("stubs", usage.stubs)?;
+    stats.set_item("code_bytes", usage.used_bytes)?;
+    stats.set_item("code_capacity", usage.capacity)?;
+    Ok(stats)
+}

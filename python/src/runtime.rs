@@ -1,0 +1,259 @@
+//! The state of a process: what is known of the interpreter, the code memory,
+//! and the call sites of the functions that were seen.
+//!
+//! **Invariant.** Nothing here runs Python code while its lock is held. The
+//! lock is taken with the GIL held and never kept across its release.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use hotcall_asm::{Jit, Stub};
+use hotcall_tracer::{Limits, Refusal, Site, Symbol};
+use pyo3::{Py, PyAny};
+
+use crate::declare::{Declaration, Reader};
+use crate::kinds::Kinds;
+use crate::options::{Log, Options};
+use crate::raw::Object;
+use crate::rules::Known;
+
+/// A declaration, or why ctypes makes its calls, and the site of its calls.
+#[derive(Debug)]
+pub(crate) struct CallSite {
+    /// What logs call it: the first function with this declaration.
+    pub(crate) name: String,
+    pub(crate) declaration: Result<Declaration, Refusal>,
+    pub(crate) site: Site<Stub>,
+}
+
+/// Addresses of aligned objects spread well enough with one multiplication.
+#[derive(Default)]
+pub(crate) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("addresses are hashed as words");
+    }
+
+    fn write_u64(&mut self, address: u64) {
+        self.0 = (address >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+    }
+}
+
+type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
+
+/// The call sites, by the address of what declares them.
+#[derive(Debug, Default)]
+pub(crate) struct Sites {
+    /// Of function objects.
+    functions: AddressMap<Arc<CallSite>>,
+    /// Of classes, for functions that leave the declaration to their class,
+    /// each with the weak reference that removes it.
+    classes: AddressMap<(Arc<CallSite>, Py<PyAny>)>,
+    /// Functions whose declaration is being assigned right now.
+    changing: Vec<u64>,
+    /// How often each refusal was counted.
+    refusals: BTreeMap<&'static str, u64>,
+}
+
+/// Everything that the hook and the entry points need.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    pub(crate) options: Options,
+    pub(crate) known: Known,
+    pub(crate) kinds: Kinds,
+    pub(crate) jit: Jit,
+    sites: Mutex<Sites>,
+}
+
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+
+/// Calls that ctypes made, if calls are counted.
+pub(crate) static CTYPES_CALLS: AtomicU64 = AtomicU64::new(0);
+/// Calls that the rules made, live or as a stub. Stubs add to it with the GIL held.
+pub(crate) static RULE_CALLS: AtomicU64 = AtomicU64::new(0);
+/// Calls that the rules made live.
+pub(crate) static INTERPRETER_CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// How warm functions are, by a hash of their address: as in any such table a
+/// function may find itself warmed by another one, which does no harm.
+static HEAT: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
+
+/// The runtime, once the interpreter has passed the checks.
+pub(crate) fn runtime() -> Option<&'static Runtime> {
+    RUNTIME.get()
+}
+
+/// Makes `runtime` the process's; the first one stays.
+pub(crate) fn set(runtime: Runtime) -> &'static Runtime {
+    RUNTIME.get_or_init(|| runtime)
+}
+
+impl Runtime {
+    pub(crate) fn new(options: Options, known: Known, kinds: Kinds) -> Runtime {
+        let jit = hotcall_asm::Options { capacity: options.code, deny: options.deny };
+        Runtime { options, known, kinds, jit: Jit::new(jit), sites: Mutex::default() }
+    }
+
+    fn sites(&self) -> MutexGuard<'_, Sites> {
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls of a function that go to ctypes before it gets a site: an eighth
+    /// of the threshold, at most 16.
+    pub(crate) fn warm(&self) -> u8 {
+        (self.options.threshold / 8).min(16) as u8
+    }
+
+    /// Counts a call of a function without a site; true once it is warm.
+    pub(crate) fn heat(&self, function: u64) -> bool {
+        let heat = &HEAT[(function >> 4) as usize % HEAT.len()];
+        let count = heat.load(Relaxed);
+        if count >= self.warm() {
+            return true;
+        }
+        heat.store(count + 1, Relaxed);
+        false
+    }
+
+    fn limits(&self) -> Limits {
+        let hot = match self.options.jit {
+            true => (self.options.threshold - u32::from(self.warm())).max(1),
+            false => 0,
+        };
+        Limits { hot, shapes: self.options.shapes, ..Limits::default() }
+    }
+
+    /// The reader of declarations.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { layout: &self.known.layout, kinds: &self.kinds }
+    }
+
+    /// The site of a function, if it has one.
+    pub(crate) fn site(&self, function: u64) -> Option<Arc<CallSite>> {
+        self.sites().functions.get(&function).cloned()
+    }
+
+    /// The site of a function, made from its declaration if it has none; none
+    /// while that is being assigned.
+    pub(crate) fn adopt(&self, function: Object) -> Option<Arc<CallSite>> {
+        let address = function.address();
+        if let Some(site) = self.site(address) {
+            return Some(site);
+        }
+        if self.sites().changing.contains(&address) {
+            return None;
+        }
+        let site = match function.object(crate::layout::OB_TYPE) {
+            Some(class) if self.reader().is_of_class(function) => self.adopt_class(class, function),
+            _ => Arc::new(self.make_site(function)),
+        };
+        self.sites().functions.insert(address, Arc::clone(&site));
+        Some(site)
+    }
+
+    /// The site that the functions of a class share, made if there is none.
+    fn adopt_class(&self, class: Object, function: Object) -> Arc<CallSite> {
+        let known = self.sites().classes.get(&class.address()).map(|(site, _)| Arc::clone(site));
+        known.unwrap_or_else(|| {
+            let site = Arc::new(self.make_site(function));
+            if let Ok(watch) = crate::hook::watch(class) {
+                let entry = (Arc::clone(&site), watch);
+                let replaced = self.sites().classes.insert(class.address(), entry);
+                // Dropped here, since the lock is free again.
+                drop(replaced);
+            }
+            site
+        })
+    }
+
+    fn make_site(&self, function: Object) -> CallSite {
+        let name = match self.options.log {
+            Log::Off => String::new(),
+            _ => crate::hook::name(function),
+        };
+        let declaration = self.reader().read(function);
+        if let Err(refusal) = &declaration {
+            self.log(Log::Events, || format!("{name}: refused, {refusal}"));
+        }
+        CallSite { name, declaration, site: Site::new(self.limits()) }
+    }
+
+    /// Forgets the site of a function; true if it had one.
+    pub(crate) fn forget(&self, function: u64) -> bool {
+        self.sites().functions.remove(&function).is_some()
+    }
+
+    /// Forgets the site of a class that is gone.
+    pub(crate) fn forget_class(&self, class: u64) {
+        let removed = self.sites().classes.remove(&class);
+        drop(removed);
+    }
+
+    /// Forgets all sites; gives the functions that had one.
+    pub(crate) fn forget_all(&self) -> Vec<u64> {
+        let classes = std::mem::take(&mut self.sites().classes);
+        drop(classes);
+        self.sites().functions.drain().map(|(function, _)| function).collect()
+    }
+
+    /// Notes that the declaration of a function begins to change: it gets no
+    /// site until [`Self::changed`].
+    pub(crate) fn changing(&self, function: u64) {
+        let mut sites = self.sites();
+        sites.functions.remove(&function);
+        sites.changing.push(function);
+    }
+
+    /// Ends what [`Self::changing`] began.
+    pub(crate) fn changed(&self, function: u64) {
+        let mut sites = self.sites();
+        sites.functions.remove(&function);
+        if let Some(index) = sites.changing.iter().rposition(|&address| address == function) {
+            sites.changing.swap_remove(index);
+        }
+    }
+
+    /// Counts a refusal by its name, if calls are counted.
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+        if self.options.count {
+            *self.sites().refusals.entry(refusal.name).or_default() += 1;
+        }
+    }
+
+    /// Counts a call that goes to ctypes, if calls are counted.
+    pub(crate) fn count_ctypes(&self) {
+        if self.options.count {
+            CTYPES_CALLS.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The counted refusals by name.
+    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.sites().refusals.clone()
+    }
+
+    /// How many functions have a site.
+    pub(crate) fn functions(&self) -> usize {
+        self.sites().functions.len()
+    }
+
+    /// Writes a line to standard error if `level` is logged.
+    pub(crate) fn log(&self, level: Log, line: impl FnOnce() -> String) {
+        if self.options.log >= level {
+            eprintln!("hotcall: {}", line());
+        }
+    }
+}
+
+/// The counter of calls that the rules made, as traces see it.
+pub(crate) fn counter(options: &Options) -> Option<Symbol> {
+    let address = RULE_CALLS.as_ptr() as u64;
+    options.count.then(|| Symbol { name: "rule_calls".into(), address })
+}

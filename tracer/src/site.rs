@@ -1,0 +1,230 @@
+//! The call site: counts calls until a function is hot, keeps the chain of
+//! stubs for the argument shapes that it has seen, and remembers why calls
+//! were refused.
+//!
+//! Stubs never change. A new shape gets a new stub whose fallback is the head
+//! of the chain: newest -> older -> generic. The cap on the chain bounds
+//! compilation; behind it the generic path serves what is left.
+//!
+//! **Invariant.** The lock is held for bookkeeping alone, never while a rule,
+//! a foreign function or the backend runs.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ir::Trace;
+use crate::optimize::optimize;
+use crate::refusal::Refusal;
+
+/// Turns traces into machine code.
+pub trait Backend {
+    /// A finished stub. Its code stays where it is as long as the process lives
+    /// or the stub does, whichever the backend can promise.
+    type Stub: Clone;
+
+    /// Compiles `trace`. A failed guard jumps to the address `fallback` with
+    /// the words that the stub was entered with.
+    ///
+    /// # Errors
+    /// A named refusal; the caller stays on the generic path.
+    fn compile(&self, trace: &Trace, fallback: u64) -> Result<Self::Stub, Refusal>;
+
+    /// The address at which `stub` is entered.
+    fn entry(&self, stub: &Self::Stub) -> u64;
+}
+
+/// The numbers that bound a site's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Generic calls before a shape is recorded; 0 never compiles.
+    pub hot: u32,
+    /// Stubs in the chain at most.
+    pub shapes: usize,
+    /// Refused calls in a row before the site stops trying its rules.
+    pub refusals: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { hot: 100, shapes: 4, refusals: 16 }
+    }
+}
+
+/// What the generic path does with the call at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Read the rules live.
+    Interpret,
+    /// Read the rules with the recorder, then hand the trace to [`Site::add`].
+    Record,
+    /// Do not try: this site has been refused too often in a row.
+    Decline,
+}
+
+/// Where a site's calls run, as far as the site knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// The host's own path makes the calls.
+    Declined,
+    /// The interpreter makes the calls.
+    Interpreter,
+    /// Stubs make the calls of the shapes that they were compiled for.
+    Stub,
+}
+
+/// One shape of arguments that the site has compiled.
+#[derive(Clone, Debug)]
+pub struct Shape<S> {
+    /// What a call of this shape does, optimised.
+    pub trace: Trace,
+    /// Its code.
+    pub stub: S,
+}
+
+#[derive(Debug)]
+struct State<S> {
+    shapes: Vec<Shape<S>>,
+    refusals: Vec<(Refusal, u64)>,
+    /// The newest refusal.
+    last_refusal: Option<Refusal>,
+    /// Set when the backend refused: it is not asked again for this site.
+    uncompiled: Option<Refusal>,
+}
+
+/// A call site: one declaration of one foreign function.
+#[derive(Debug)]
+pub struct Site<S> {
+    limits: Limits,
+    /// Generic calls since the last shape was added.
+    calls: AtomicU32,
+    /// Refused calls since the last one that was not.
+    refused_in_row: AtomicU32,
+    state: Mutex<State<S>>,
+}
+
+impl<S: Clone> Site<S> {
+    /// A site that has seen no call.
+    pub fn new(limits: Limits) -> Site<S> {
+        Site {
+            limits,
+            calls: AtomicU32::new(0),
+            refused_in_row: AtomicU32::new(0),
+            state: Mutex::new(State {
+                shapes: Vec::new(),
+                refusals: Vec::new(),
+                last_refusal: None,
+                uncompiled: None,
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<S>> {
+        // A panic while it was held left no half-made state: each critical
+        // section is one push or one read.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call that arrived on the generic path and says what to do.
+    pub fn plan(&self) -> Plan {
+        if self.refused_in_row.load(Relaxed) >= self.limits.refusals {
+            return Plan::Decline;
+        }
+        let calls = self.calls.load(Relaxed).saturating_add(1);
+        self.calls.store(calls, Relaxed);
+        if self.limits.hot == 0 || calls < self.limits.hot {
+            return Plan::Interpret;
+        }
+        self.calls.store(0, Relaxed);
+        let state = self.state();
+        match state.shapes.len() < self.limits.shapes && state.uncompiled.is_none() {
+            true => Plan::Record,
+            false => Plan::Interpret,
+        }
+    }
+
+    /// Notes that the rules accepted the call at hand.
+    pub fn accept(&self) {
+        if self.refused_in_row.load(Relaxed) != 0 {
+            self.refused_in_row.store(0, Relaxed);
+        }
+    }
+
+    /// Counts a refused call under its name.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.refused_in_row.store(self.refused_in_row.load(Relaxed).saturating_add(1), Relaxed);
+        let mut state = self.state();
+        state.last_refusal = Some(refusal);
+        match state.refusals.iter_mut().find(|(known, _)| *known == refusal) {
+            Some((_, count)) => *count += 1,
+            None => state.refusals.push((refusal, 1)),
+        }
+    }
+
+    /// Optimises and compiles a recorded trace, and puts its stub at the head
+    /// of the chain, in front of `generic`, the address of the generic path.
+    /// Gives the new head.
+    ///
+    /// # Errors
+    /// The backend's refusal, which is also remembered.
+    pub fn add<B>(&self, trace: Trace, backend: &B, generic: u64) -> Result<u64, Refusal>
+    where
+        B: Backend<Stub = S>,
+    {
+        let trace = optimize(trace);
+        let fallback = self.head(backend).unwrap_or(generic);
+        match backend.compile(&trace, fallback) {
+            Ok(stub) => {
+                let mut state = self.state();
+                // Another thread may have compiled the same shape meanwhile.
+                if !state.shapes.iter().any(|shape| shape.trace == trace) {
+                    state.shapes.push(Shape { trace, stub });
+                }
+                drop(state);
+                Ok(self.head(backend).unwrap_or(generic))
+            }
+            Err(refusal) => {
+                self.state().uncompiled = Some(refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The entry of the newest stub, if there is one.
+    pub fn head<B>(&self, backend: &B) -> Option<u64>
+    where
+        B: Backend<Stub = S>,
+    {
+        self.state().shapes.last().map(|shape| backend.entry(&shape.stub))
+    }
+
+    /// Where this site's calls run now.
+    pub fn tier(&self) -> Tier {
+        if !self.state().shapes.is_empty() {
+            Tier::Stub
+        } else if self.refused_in_row.load(Relaxed) >= self.limits.refusals {
+            Tier::Declined
+        } else {
+            Tier::Interpreter
+        }
+    }
+
+    /// The compiled shapes, oldest first.
+    pub fn shapes(&self) -> Vec<Shape<S>> {
+        self.state().shapes.clone()
+    }
+
+    /// The refusals and how often each was counted, in order of first sight.
+    pub fn refusals(&self) -> Vec<(Refusal, u64)> {
+        self.state().refusals.clone()
+    }
+
+    /// The refusal that was counted last.
+    pub fn last_refusal(&self) -> Option<Refusal> {
+        self.state().last_refusal
+    }
+
+    /// Why the backend did not compile this site, if it was asked and refused.
+    pub fn uncompiled(&self) -> Option<Refusal> {
+        self.state().uncompiled
+    }
+}
