@@ -10,7 +10,6 @@ use hotcall_tracer::{Limits, Refusal};
 
 use crate::function::Function;
 use crate::library::IntoSignature;
-use crate::rules;
 
 /// What an engine may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +75,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Parse`] if a text is no signature, [`Error::LongDouble`],
     /// [`Error::AbiUnavailable`] or [`Error::Ffi`] if no function of this
-    /// signature can be called here, [`Error::Unplaced`] beyond
+    /// signature can be called here, [`Error::Unplaced`] if it has more than
     /// 100 million arguments.
     pub fn function(
         &self,
@@ -84,8 +83,7 @@ impl Engine {
         target: *const c_void,
         signature: impl IntoSignature,
     ) -> Result<Function, Error> {
-        let signature = rules::supported(signature.into_signature()?)?;
-        Function::new(self.clone(), None, name, target, &signature)
+        Function::new(self, None, name, target, &signature.into_signature()?)
     }
 
     /// Whether this engine can compile here. The first question asks the

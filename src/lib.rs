@@ -128,6 +128,10 @@ mod explain;
 mod function;
 mod generic;
 mod library;
+#[expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "one operation runs, by size or signature"
+)]
 mod machine;
 mod rules;
 mod typed;

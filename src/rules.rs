@@ -5,7 +5,7 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use hotcall_core::{CType, Error, PreparedCall, Signature, Unplaced, Value};
+use hotcall_core::{CType, PreparedCall, Value};
 use hotcall_tracer::{Field, Mem, Ops, Refusal};
 use smallvec::SmallVec;
 
@@ -23,19 +23,53 @@ const VALUE_COUNT: Refusal =
 const VALUE_TYPE: Refusal =
     Refusal::new("value-type", "pass values of the signature's types; nothing is converted");
 
+/// How many arguments a function may have: offsets into its values fit an `i32`.
+pub(crate) const MOST_ARGS: usize = i32::MAX as usize / size_of::<Value>() - 1;
+
 /// The address of the foreign function.
 const TARGET: Field = Field::new("function.target", offset_of!(Record, target) as i32, Mem::I64);
 
-/// Calls a function with an array of `count` values at `args`, and writes its
+/// The tag of the `index`-th value of an array.
+fn tag(index: usize) -> Field {
+    nth(index, Field::new("arg.tag", Value::TAG_OFFSET as i32, Mem::I64))
+}
+
+/// The payload of the `index`-th value of an array, which is of type `mem`.
+fn payload(index: usize, mem: Mem) -> Field {
+    nth(index, Field::new("arg.value", Value::PAYLOAD_OFFSET as i32, mem))
+}
+
+/// A field of the first value, in the `index`-th value. [`MOST_ARGS`] lets it fit.
+fn nth(index: usize, field: Field) -> Field {
+    let offset = field.offset + (index * size_of::<Value>()) as i32;
+    Field { index: Some(index as u32), offset, ..field }
+}
+
+/// How a value of type `ctype` lies in memory; none for void and long double.
+const fn mem(ctype: CType) -> Option<Mem> {
+    Some(match ctype {
+        CType::I8 => Mem::I8,
+        CType::Bool | CType::U8 => Mem::U8,
+        CType::I16 => Mem::I16,
+        CType::U16 => Mem::U16,
+        CType::I32 => Mem::I32,
+        CType::U32 => Mem::U32,
+        CType::I64 | CType::U64 | CType::Pointer => Mem::I64,
+        CType::F32 => Mem::F32,
+        CType::F64 => Mem::F64,
+        _ => return None,
+    })
+}
+
+/// Calls a function with the array of `count` values at `args`, and writes its
 /// result to the value at `out`. The last word is the address of the function's
-/// [`Record`]; that the target comes from there makes stubs of equal signatures
-/// equal.
+/// [`Record`]: as the target is read there, equal signatures have equal traces.
 ///
 /// All checks come before all payloads, so that no payload waits in a register
 /// for the check of another.
 ///
 /// # Errors
-/// What refuses the call. The function was not called then.
+/// What refuses the call; the function was not called then.
 #[inline(always)]
 pub(crate) fn call<O: Ops>(
     ops: &mut O,
@@ -47,18 +81,40 @@ pub(crate) fn call<O: Ops>(
         return Err(VALUE_COUNT);
     }
     for (index, ctype) in signature.args().iter().enumerate() {
-        let tag = ops.load(args, tag("arg.tag").of_value(index));
-        if !ops.test_is(tag, Value::tag_of(*ctype).ok_or(VALUE_TYPE)?) {
+        let given = ops.load(args, tag(index));
+        if !ops.test_is(given, Value::tag_of(*ctype).ok_or(VALUE_TYPE)?) {
             return Err(VALUE_TYPE);
         }
     }
     let mut words: SmallVec<[O::Word; 16]> = SmallVec::new();
     for (index, ctype) in signature.args().iter().enumerate() {
-        let field = payload("arg.value", *ctype).ok_or(VALUE_TYPE)?;
-        words.push(ops.load(args, field.of_value(index)));
+        words.push(ops.load(args, payload(index, mem(*ctype).ok_or(VALUE_TYPE)?)));
     }
     let target = ops.load(record, TARGET);
     let result = ops.call(call, target, &words);
-    store_result(ops, signature.result(), out, result);
+    store(ops, signature.result(), out, result);
     Ok(ops.constant(DONE))
+}
+
+/// Writes the result of a call, whose bits above its width are undefined, to
+/// the value at `out`. A bool becomes 0 or 1, as Rust demands. A payload is
+/// written as a whole word, and [`Record`]'s function reads it as one: a wider
+/// load than its store would have to wait until the store is done.
+#[inline(always)]
+fn store<O: Ops>(ops: &mut O, ctype: CType, out: O::Word, result: O::Word) {
+    let Some(tag) = Value::tag_of(ctype) else { return };
+    let tag = ops.constant(tag);
+    ops.store(out, Field::new("result.tag", Value::TAG_OFFSET as i32, Mem::I64), tag);
+    let Some(mem) = mem(ctype) else { return };
+    let (mem, word) = match (ctype, mem) {
+        (CType::Bool, _) => {
+            let byte = ops.extend(Mem::U8, result);
+            let zero = ops.constant(0);
+            (Mem::I64, ops.ne(byte, zero))
+        }
+        (_, Mem::F32) => (Mem::I64, ops.bits32(result)),
+        (_, Mem::F64 | Mem::I64) => (mem, result),
+        _ => (Mem::I64, ops.extend(mem, result)),
+    };
+    ops.store(out, Field::new("result.value", Value::PAYLOAD_OFFSET as i32, mem), word);
 }

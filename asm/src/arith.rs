@@ -71,7 +71,7 @@ impl Lower<'_> {
         let first = inst.args[0];
         match (inst.op, &inst.data) {
             (Op::Extend, Data::Mem(mem)) => self.extend(val, first, *mem),
-            (Op::ToF64, _) => self.to_f64(val, first),
+            (Op::ToF64, _) => self.int_to_double(val, first),
             (Op::Demote, _) => self.convert(val, first, Code::Cvtsd2ss_xmm_xmmm64),
             (Op::Promote, _) => self.convert(val, first, Code::Cvtss2sd_xmm_xmmm32),
             (Op::Bits | Op::Bits32, _) => self.bits(val, first, inst.op == Op::Bits32),
@@ -98,7 +98,8 @@ impl Lower<'_> {
         if commutes && (constant(self.trace, a).is_some() || self.source(b) == Source::Reg(out)) {
             (a, b) = (b, a);
         }
-        let number = constant(self.trace, b).and_then(|word| i32::try_from(word.cast_signed()).ok());
+        let number =
+            constant(self.trace, b).and_then(|word| i32::try_from(word.cast_signed()).ok());
         if let Some(number) = number {
             self.binary_number(inst.op, out, a, number);
         } else {
@@ -189,7 +190,7 @@ impl Lower<'_> {
         self.write(val, out);
     }
 
-    fn to_f64(&mut self, val: Val, a: Val) {
+    fn int_to_double(&mut self, val: Val, a: Val) {
         let (from, out) = (self.read(a, PASSING), self.vector_target(val));
         // The conversion keeps the upper half, so it would wait for the old value.
         self.asm.rr(Code::Xorps_xmm_xmmm128, out.full(), out.full());

@@ -73,9 +73,10 @@ impl Frame {
     /// The saved vectors, and where they lie.
     fn vectors(&self) -> impl Iterator<Item = (Reg, At)> {
         let last_slot = self.slot(self.slots).offset + 8;
-        self.saved_vectors.iter().zip(1..).map(move |(reg, nth)| {
-            (reg, At { base: Reg::RBP, offset: last_slot - 16 * nth })
-        })
+        self.saved_vectors
+            .iter()
+            .zip(1..)
+            .map(move |(reg, nth)| (reg, At { base: Reg::RBP, offset: last_slot - 16 * nth }))
     }
 
     /// Builds the frame.

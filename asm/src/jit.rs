@@ -76,11 +76,12 @@ impl State {
     }
 
     fn arena(&mut self, options: &Options) -> Result<&mut Arena, Refusal> {
-        let arena = self.arena.get_or_insert_with(|| match (cfg!(target_arch = "x86_64"), options) {
-            (false, _) => Err(UNSUPPORTED_PROCESSOR),
-            (true, Options { deny: true, .. }) => Err(NO_EXECUTABLE_MEMORY),
-            (true, Options { capacity, .. }) => Arena::probe(*capacity),
-        });
+        let arena =
+            self.arena.get_or_insert_with(|| match (cfg!(target_arch = "x86_64"), options) {
+                (false, _) => Err(UNSUPPORTED_PROCESSOR),
+                (true, Options { deny: true, .. }) => Err(NO_EXECUTABLE_MEMORY),
+                (true, Options { capacity, .. }) => Arena::probe(*capacity),
+            });
         arena.as_mut().map_err(|refusal| *refusal)
     }
 }
@@ -192,5 +193,20 @@ impl Backend for Jit {
 
     fn entry(&self, stub: &Stub) -> u64 {
         stub.entry()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::memory::forked;
+
+    #[test]
+    fn a_child_that_was_forked_while_compiling_refuses() {
+        let jit = Jit::default();
+        let held = jit.lock();
+        let child = || jit.probe() == Err(FORKED_WHILE_COMPILING);
+        assert!(forked(|| drop(held), child));
+        assert_eq!(jit.probe(), Ok(()));
     }
 }

@@ -119,7 +119,8 @@ impl Arena {
                 }
             }
             _ => {
-                let pages = ManuallyDrop::new(executable(size, |page| fill(page, &[], place, code))?);
+                let pages =
+                    ManuallyDrop::new(executable(size, |page| fill(page, &[], place, code))?);
                 pages.as_ptr().addr()
             }
         };
@@ -173,9 +174,8 @@ fn put_over(pages: Mmap, range: &Mmap, target: Range<usize>) -> io::Result<()> {
     //   before it removes anything. If it fails for want of memory of its own
     //   behind that, live pages are lost: the caller adds no code any more,
     //   and a thread that enters them faults instead of running other code.
-    let moved = unsafe {
-        libc::mremap(from, size, size, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to)
-    };
+    let moved =
+        unsafe { libc::mremap(from, size, size, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to) };
     match moved == libc::MAP_FAILED {
         true => Err(io::Error::last_os_error()),
         false => Ok(()),
@@ -213,5 +213,49 @@ impl Drop for KeepErrno {
         let errno = unsafe { libc::__errno_location() };
         // SAFETY: it points to this thread's errno, which lives as long as the thread.
         unsafe { *errno = self.errno };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::slice;
+
+    /// The bytes at `address`.
+    fn read(address: u64, size: usize) -> &'static [u8] {
+        // SAFETY: an arena gave this address for code of this size, which
+        // stays there unchanged.
+        unsafe { slice::from_raw_parts(address as *const u8, size) }
+    }
+
+    /// Installs pieces of many sizes and checks that all keep their content.
+    fn check(mut arena: Arena) {
+        let pieces: Vec<Vec<u8>> = (1..60).map(|size| vec![size as u8; size * size * 3]).collect();
+        let places: Vec<u64> = pieces.iter().map(|code| arena.install(code).unwrap()).collect();
+        for (code, place) in pieces.iter().zip(places) {
+            assert_eq!(place % ALIGN as u64, 0);
+            assert_eq!(read(place, code.len()), code);
+        }
+        assert_eq!(arena.install(&vec![0; 1 << 20]), Err(CODE_MEMORY_FULL));
+        assert!(arena.install(&[0xc3]).is_ok());
+    }
+
+    #[test]
+    fn packed_code_keeps_its_content() {
+        let arena = Arena::probe(1 << 20).unwrap();
+        #[cfg(target_os = "linux")]
+        assert!(matches!(arena.mode, Mode::Packed(_)), "{arena:?}");
+        check(arena);
+    }
+
+    #[test]
+    fn separate_code_keeps_its_content() {
+        check(Arena { mode: Mode::Separate, capacity: 1 << 20, used: 0 });
+    }
+
+    #[test]
+    fn a_lost_arena_gives_no_code() {
+        let mut arena = Arena { mode: Mode::Lost, capacity: 1 << 20, used: 0 };
+        assert_eq!(arena.install(&PROBE), Err(CODE_MEMORY_LOST));
     }
 }

@@ -238,4 +238,3 @@ fn hints(trace: &Trace, last: &[usize], calls: &[CallPlan]) -> Vec<Option<Reg>> 
     }
     hints
 }
-

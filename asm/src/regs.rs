@@ -217,15 +217,8 @@ pub(crate) fn convention(abi: Abi) -> &'static Convention {
 
 /// The general purpose registers that a value may live in across calls, if
 /// the calls preserve them.
-pub(crate) const LASTING: RegSet = RegSet::of(&[
-    Reg::RBX,
-    Reg::RSI,
-    Reg::RDI,
-    Reg::R12,
-    Reg::R13,
-    Reg::R14,
-    Reg::R15,
-]);
+pub(crate) const LASTING: RegSet =
+    RegSet::of(&[Reg::RBX, Reg::RSI, Reg::RDI, Reg::R12, Reg::R13, Reg::R14, Reg::R15]);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,14 @@
 //! What the tests of this crate share: short ways to write traces, and the
 //! budget of the random tests.
 
+mod differential;
+mod enter;
+mod foreign;
 mod golden;
+pub(crate) mod memory;
+mod random;
+mod stubs;
+mod world;
 
 use std::sync::Arc;
 

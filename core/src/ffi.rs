@@ -17,9 +17,20 @@ use std::mem::{self, MaybeUninit};
 use std::ptr;
 
 use libffi::low::{ffi_abi, ffi_cif, ffi_type, types};
-use libffi::raw::{ffi_call, ffi_prep_cif, ffi_status_FFI_BAD_ARGTYPE, ffi_status_FFI_OK};
+use libffi::raw::{ffi_prep_cif, ffi_status_FFI_BAD_ARGTYPE, ffi_status_FFI_OK};
 
 use crate::{Abi, CType, Error, Position, Signature};
+
+unsafe extern "C-unwind" {
+    // libffi's own, declared anew: a foreign function may end its thread, and
+    // the C library does that by unwinding.
+    fn ffi_call(
+        cif: *mut ffi_cif,
+        function: Option<unsafe extern "C" fn()>,
+        result: *mut c_void,
+        args: *mut *mut c_void,
+    );
+}
 
 /// A signature that is ready to be called; it can be shared between threads.
 pub struct PreparedCall {
@@ -99,7 +110,8 @@ impl PreparedCall {
     ///   convention, and stays so during the call.
     /// - `args` has as many words as the signature has arguments.
     /// - What the function requires of its arguments holds.
-    /// - The function does not unwind into this one.
+    /// - The function does not throw. It may end its thread: that runs what is
+    ///   to be dropped on the way.
     #[inline]
     pub unsafe fn call(&self, target: *const c_void, args: &[u64]) -> u64 {
         debug_assert_eq!(args.len(), self.signature.args().len(), "one word for each argument");

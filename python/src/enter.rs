@@ -1,6 +1,10 @@
 //! The entry points that CPython calls: the call slot, and the generic path
 //! at the end of each chain of stubs.
 //!
+//! A thread that CPython ends, at finalisation, is unwound through whatever
+//! it is in. So all that CPython calls here, and all that is called from here,
+//! is `C-unwind`.
+//!
 //! # Safety
 //! Both are called by CPython, or by a stub, with the arguments of a call of a
 //! ctypes function object: its references stay alive for the call, and the GIL
@@ -13,48 +17,37 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use hotcall::Machine;
 use hotcall_tracer::{Live, Plan, Recorder, Refusal, Tier, Trace};
-use pyo3::ffi::{self, PyObject};
 use smallvec::SmallVec;
 
+use crate::capi;
 use crate::declare::Declaration;
 use crate::helpers;
 use crate::hook;
 use crate::layout::{self, CDATA_ENTRY};
 use crate::options::Log;
 use crate::raw::Object;
+use crate::refusals;
 use crate::rules::{self, Frame};
 use crate::runtime::{CallSite, INTERPRETER_CALLS, Runtime, runtime};
 
 /// A function that CPython calls through an object's vectorcall pointer.
-pub(crate) type Vectorcall = unsafe extern "C" fn(
-    this: *mut PyObject,
-    args: *const *mut PyObject,
-    nargsf: usize,
-    kwnames: *mut PyObject,
-) -> *mut PyObject;
+pub(crate) type Vectorcall =
+    unsafe extern "C-unwind" fn(this: u64, args: u64, nargsf: u64, kwnames: u64) -> u64;
 
 /// A type's call slot.
-pub(crate) type Call = unsafe extern "C" fn(
-    this: *mut PyObject,
-    args: *mut PyObject,
-    kwargs: *mut PyObject,
-) -> *mut PyObject;
+pub(crate) type Call = unsafe extern "C-unwind" fn(this: u64, args: u64, kwargs: u64) -> u64;
 
 /// The call slot of function classes: counts cold calls, which ctypes makes,
 /// and sends warm functions through their entry from then on.
-pub(crate) unsafe extern "C" fn tp_call(
-    this: *mut PyObject,
-    args: *mut PyObject,
-    kwargs: *mut PyObject,
-) -> *mut PyObject {
+pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64) -> u64 {
     if let Some(runtime) = runtime()
-        && kwargs.is_null()
-        && runtime.heat(this as u64)
+        && kwargs == 0
+        && runtime.heat(this)
         && let Some(entry) = warm_entry(runtime, this)
     {
         let items = items(args);
         // SAFETY: the arguments of this call, held by their tuple.
-        return unsafe { entry(this, items.as_ptr(), items.len(), std::ptr::null_mut()) };
+        return unsafe { entry(this, items.as_ptr() as u64, items.len() as u64, 0) };
     }
     if let Some(runtime) = runtime() {
         runtime.count_ctypes();
@@ -65,9 +58,14 @@ pub(crate) unsafe extern "C" fn tp_call(
 
 /// The entry of a warm function, set now if it has none; none if ctypes makes
 /// its calls.
-fn warm_entry(runtime: &Runtime, this: *mut PyObject) -> Option<Vectorcall> {
+fn warm_entry(runtime: &Runtime, this: u64) -> Option<Vectorcall> {
     // SAFETY: the function object that is being called.
-    let function = unsafe { Object::at(this as u64) };
+    let function = unsafe { Object::at(this) };
+    if !hook::accepts_vectorcall(function) {
+        // A `__call__` of its class has sent the call here.
+        runtime.count_refusal(refusals::CALL);
+        return None;
+    }
     let site = runtime.adopt(function)?;
     if let Some(refusal) = declined(&site) {
         runtime.count_refusal(refusal);
@@ -76,10 +74,8 @@ fn warm_entry(runtime: &Runtime, this: *mut PyObject) -> Option<Vectorcall> {
         return None;
     }
     let entry = entry_of(runtime, &site);
-    if hook::accepts_vectorcall(function) {
-        // SAFETY: an entry for objects of this class.
-        unsafe { function.set(CDATA_ENTRY, entry as usize as u64) };
-    }
+    // SAFETY: an entry for objects of this class.
+    unsafe { function.set(CDATA_ENTRY, entry as usize as u64) };
     Some(entry)
 }
 
@@ -104,17 +100,17 @@ fn entry_of(runtime: &Runtime, site: &CallSite) -> Vectorcall {
 
 /// The generic path: behind the last guard of a function's stubs, or in place
 /// of a stub that is not there yet.
-pub(crate) unsafe extern "C" fn generic(
-    this: *mut PyObject,
-    args: *const *mut PyObject,
-    nargsf: usize,
-    kwnames: *mut PyObject,
-) -> *mut PyObject {
-    let call = Arguments { this, args, nargsf, kwnames };
-    let Some(runtime) = runtime() else { return call.forward() };
-    let Some(site) = runtime.site(this as u64) else {
+pub(crate) unsafe extern "C-unwind" fn generic(
+    this: u64,
+    args: u64,
+    nargsf: u64,
+    kwnames: u64,
+) -> u64 {
+    let call = Frame { this, args, nargsf, kwnames };
+    let Some(runtime) = runtime() else { return forward(&call) };
+    let Some(site) = runtime.site(this) else {
         runtime.count_ctypes();
-        return call.forward();
+        return forward(&call);
     };
     if let Some(newer) = newer_entry(runtime, &site, this) {
         // SAFETY: the arguments of this call; this entry leads back here only
@@ -126,17 +122,21 @@ pub(crate) unsafe extern "C" fn generic(
         Err(refusal) => Err(*refusal),
     };
     outcome.unwrap_or_else(|refusal| {
+        if refusal == refusals::CLASS {
+            // The declaration is another one now: the next call reads it.
+            hook::forget(this);
+        }
         runtime.count_refusal(refusal);
         runtime.count_ctypes();
-        call.forward()
+        forward(&call)
     })
 }
 
 /// The site's entry, if the function still has an older one; it gets it now.
-fn newer_entry(runtime: &Runtime, site: &CallSite, this: *mut PyObject) -> Option<Vectorcall> {
+fn newer_entry(runtime: &Runtime, site: &CallSite, this: u64) -> Option<Vectorcall> {
     let entry = entry_of(runtime, site);
     // SAFETY: the function object that is being called.
-    let function = unsafe { Object::at(this as u64) };
+    let function = unsafe { Object::at(this) };
     let current = function.word(CDATA_ENTRY);
     if current == 0 || current == entry as usize as u64 {
         return None;
@@ -151,12 +151,12 @@ fn attempt(
     runtime: &Runtime,
     site: &Arc<CallSite>,
     declaration: &Declaration,
-    call: &Arguments,
-) -> Result<*mut PyObject, Refusal> {
+    call: &Frame<u64>,
+) -> Result<u64, Refusal> {
     let outcome = match site.site.plan() {
         Plan::Decline => {
             let refusal = site.site.last_refusal();
-            return Err(refusal.unwrap_or(crate::refusals::VALUE));
+            return Err(refusal.unwrap_or(refusals::VALUE));
         }
         Plan::Interpret => interpret(runtime, declaration, call),
         Plan::Record => record(runtime, site, declaration, call),
@@ -177,14 +177,13 @@ fn attempt(
 fn interpret(
     runtime: &Runtime,
     declaration: &Declaration,
-    call: &Arguments,
-) -> Result<*mut PyObject, Refusal> {
+    call: &Frame<u64>,
+) -> Result<u64, Refusal> {
     // SAFETY: the rules load from objects what they have tested to be there,
     // and the objects of this call stay alive until it returns.
     let mut machine = unsafe { Machine::new() };
     let mut live = Live { host: &mut machine };
-    let result = rules::call(&mut live, &runtime.known, declaration, call.frame())?;
-    Ok(result as *mut PyObject)
+    rules::call(&mut live, &runtime.known, declaration, *call)
 }
 
 /// Reads the rules with the recorder, and adds a stub for what they did.
@@ -192,19 +191,19 @@ fn record(
     runtime: &Runtime,
     site: &Arc<CallSite>,
     declaration: &Declaration,
-    call: &Arguments,
-) -> Result<*mut PyObject, Refusal> {
+    call: &Frame<u64>,
+) -> Result<u64, Refusal> {
     // SAFETY: as in `interpret`.
     let mut machine = unsafe { Machine::new() };
     let (mut recorder, [this, args, nargsf, kwnames]) =
-        Recorder::enter(&mut machine, call.frame().words());
+        Recorder::enter(&mut machine, call.words());
     let frame = Frame { this, args, nargsf, kwnames };
     let result = rules::call(&mut recorder, &runtime.known, declaration, frame)?;
     if let Some(trace) = recorder.finish(result) {
         // The foreign function's errno is for the program to see.
         helpers::keeping_errno(|| compile(runtime, site, trace));
     }
-    Ok(result.word as *mut PyObject)
+    Ok(result.word)
 }
 
 /// Adds a stub for `trace` to the site's chain.
@@ -217,110 +216,95 @@ fn compile(runtime: &Runtime, site: &CallSite, trace: Trace) {
     });
 }
 
-/// The arguments of a vectorcall.
-struct Arguments {
-    this: *mut PyObject,
-    args: *const *mut PyObject,
-    nargsf: usize,
-    kwnames: *mut PyObject,
+/// Lets ctypes make the call, as CPython does for a class without vectorcall.
+fn forward(call: &Frame<u64>) -> u64 {
+    let Some((args, kwargs)) = packed(call) else { return 0 };
+    // SAFETY: the function object that is being called.
+    let class = unsafe { Object::at(call.this) }.word(layout::OB_TYPE);
+    let tp_call = hook::call_behind(class);
+    // SAFETY: the text is a C string.
+    let entered =
+        unsafe { capi::Py_EnterRecursiveCall(c" while calling a Python object".as_ptr()) };
+    let mut result = 0;
+    if entered == 0 {
+        // SAFETY: a function object, an exact tuple, and a dict or null.
+        result = unsafe { tp_call(call.this, args, kwargs) };
+        // SAFETY: entered above.
+        unsafe { capi::Py_LeaveRecursiveCall() };
+    }
+    release(args);
+    release(kwargs);
+    result
 }
 
-impl Arguments {
-    fn frame(&self) -> Frame<u64> {
-        Frame {
-            this: self.this as u64,
-            args: self.args as u64,
-            nargsf: self.nargsf as u64,
-            kwnames: self.kwnames as u64,
-        }
+/// Gives up a reference that this file made; null is allowed.
+fn release(object: u64) {
+    if object != 0 {
+        // SAFETY: the caller owns it.
+        unsafe { capi::Py_DecRef(object) };
     }
+}
 
-    /// Lets ctypes make the call, as CPython does for a class without vectorcall.
-    fn forward(&self) -> *mut PyObject {
-        let Some((args, kwargs)) = self.packed() else { return std::ptr::null_mut() };
-        // SAFETY: the function object that is being called.
-        let class = unsafe { Object::at(self.this as u64) }.word(layout::OB_TYPE);
-        let call = hook::call_behind(class);
-        // SAFETY: the text is a C string.
-        let entered =
-            unsafe { ffi::Py_EnterRecursiveCall(c" while calling a Python object".as_ptr()) };
-        let mut result = std::ptr::null_mut();
-        if entered == 0 {
-            // SAFETY: a function object, an exact tuple, and a dict or null.
-            result = unsafe { call(self.this, args, kwargs) };
-            // SAFETY: entered above.
-            unsafe { ffi::Py_LeaveRecursiveCall() };
-        }
-        // SAFETY: `packed` made it.
-        unsafe { ffi::Py_DecRef(args) };
-        // SAFETY: `packed` made it; null is allowed.
-        unsafe { ffi::Py_DecRef(kwargs) };
-        result
+/// The arguments as a tuple and a dict, null if there are no keywords; none
+/// with an exception set.
+fn packed(call: &Frame<u64>) -> Option<(u64, u64)> {
+    let count = (call.nargsf & (u64::MAX >> 1)) as usize;
+    // SAFETY: the GIL is held.
+    let tuple = unsafe { capi::PyTuple_New(count as isize) };
+    if tuple == 0 {
+        return None;
     }
+    for index in 0..count {
+        let item = argument(call, index);
+        // SAFETY: an argument of this call.
+        unsafe { capi::Py_IncRef(item) };
+        // SAFETY: a new tuple, an index within it, and a reference for it.
+        unsafe { capi::PyTuple_SetItem(tuple, index as isize, item) };
+    }
+    let kwargs = keywords(call, count);
+    if kwargs.is_none() {
+        release(tuple);
+    }
+    Some((tuple, kwargs?))
+}
 
-    /// The arguments as a tuple and a dict, null if there are no keywords;
-    /// none with an exception set.
-    fn packed(&self) -> Option<(*mut PyObject, *mut PyObject)> {
-        let count = self.nargsf & (usize::MAX >> 1);
-        // SAFETY: the GIL is held.
-        let tuple = unsafe { ffi::PyTuple_New(count as isize) };
-        if tuple.is_null() {
+/// The keyword arguments as a dict, null if there are none; none with an
+/// exception set.
+fn keywords(call: &Frame<u64>, count: usize) -> Option<u64> {
+    if call.kwnames == 0 {
+        return Some(0);
+    }
+    // SAFETY: `kwnames` is a tuple of the keywords' names.
+    let names = unsafe { capi::PyTuple_Size(call.kwnames) };
+    // SAFETY: the GIL is held.
+    let kwargs = unsafe { capi::PyDict_New() };
+    if kwargs == 0 {
+        return None;
+    }
+    for index in 0..names {
+        // SAFETY: the index is within the tuple.
+        let name = unsafe { capi::PyTuple_GetItem(call.kwnames, index) };
+        let value = argument(call, count + index as usize);
+        // SAFETY: a dict, a str and an argument of this call.
+        if unsafe { capi::PyDict_SetItem(kwargs, name, value) } != 0 {
+            release(kwargs);
             return None;
         }
-        for index in 0..count {
-            let item = self.item(index);
-            // SAFETY: an argument of this call.
-            unsafe { ffi::Py_IncRef(item) };
-            // SAFETY: a new tuple, an index within it, and a reference for it.
-            unsafe { ffi::PyTuple_SetItem(tuple, index as isize, item) };
-        }
-        match self.keywords(count) {
-            Some(kwargs) => Some((tuple, kwargs)),
-            None => {
-                // SAFETY: made above.
-                unsafe { ffi::Py_DecRef(tuple) };
-                None
-            }
-        }
     }
+    Some(kwargs)
+}
 
-    /// The keyword arguments as a dict, null if there are none; none with an
-    /// exception set.
-    fn keywords(&self, count: usize) -> Option<*mut PyObject> {
-        if self.kwnames.is_null() {
-            return Some(std::ptr::null_mut());
-        }
-        // SAFETY: `kwnames` is a tuple of the keywords' names.
-        let names = unsafe { ffi::PyTuple_Size(self.kwnames) };
-        // SAFETY: the GIL is held.
-        let kwargs = unsafe { ffi::PyDict_New() };
-        if names == 0 || kwargs.is_null() {
-            return (names == 0).then_some(kwargs);
-        }
-        for index in 0..names {
-            // SAFETY: the index is within the tuple.
-            let name = unsafe { ffi::PyTuple_GetItem(self.kwnames, index) };
-            let value = self.item(count + index as usize);
-            // SAFETY: a dict, a str and an argument of this call.
-            if unsafe { ffi::PyDict_SetItem(kwargs, name, value) } != 0 {
-                // SAFETY: made above.
-                unsafe { ffi::Py_DecRef(kwargs) };
-                return None;
-            }
-        }
-        Some(kwargs)
-    }
-
-    fn item(&self, index: usize) -> *mut PyObject {
-        // SAFETY: the caller counted the positional and keyword arguments.
-        unsafe { *self.args.add(index) }
-    }
+/// The `index`-th of the positional and keyword arguments.
+fn argument(call: &Frame<u64>, index: usize) -> u64 {
+    let args = call.args as *const u64;
+    // SAFETY: the caller counted the arguments that it passes.
+    unsafe { *args.add(index) }
 }
 
 /// The items of a call's tuple of arguments.
-fn items(tuple: *mut PyObject) -> SmallVec<[*mut PyObject; 8]> {
+fn items(tuple: u64) -> SmallVec<[u64; 8]> {
     // SAFETY: CPython passes an exact tuple.
-    let size = unsafe { ffi::PyTuple_Size(tuple) };
+    let size = unsafe { capi::PyTuple_Size(tuple) };
     // SAFETY: the index is within the tuple's size.
-    (0..size).map(|index| unsafe { ffi::PyTuple_GetItem(tuple, index) }).collect()
+    (0..size).map(|index| unsafe { capi::PyTuple_GetItem(tuple, index) }).collect()
 }

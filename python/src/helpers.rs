@@ -12,33 +12,14 @@ use std::ffi::{c_char, c_int};
 
 use hotcall_tracer::{Effect, Entry, Helper};
 
-// Declared by words, as traces call them.
-unsafe extern "C" {
-    fn PyEval_SaveThread() -> u64;
-    fn PyEval_RestoreThread(state: u64);
-    fn PyErr_Occurred() -> u64;
-    fn PyErr_Clear();
-    fn PyErr_SetString(class: u64, text: *const c_char);
-    static PyExc_ValueError: u64;
-    fn PyFloat_FromDouble(value: f64) -> u64;
-    fn PyLong_FromLong(value: u64) -> u64;
-    fn PyLong_FromUnsignedLong(value: u64) -> u64;
-    fn PyLong_AsUnsignedLongLongMask(int: u64) -> u64;
-    fn PyBool_FromLong(value: u64) -> u64;
-    fn PyBytes_FromString(text: u64) -> u64;
-    fn PyBytes_FromStringAndSize(text: *const c_char, size: isize) -> u64;
-    fn PyUnicode_FromWideChar(text: *const u32, size: isize) -> u64;
-    fn PyUnicode_GetLength(text: u64) -> isize;
-    fn PyUnicode_ReadChar(text: u64, index: isize) -> u32;
-    fn PyThreadState_GetDict() -> u64;
-    fn PyDict_GetItemString(dict: u64, key: *const c_char) -> u64;
-    fn PyCapsule_IsValid(capsule: u64, name: *const c_char) -> c_int;
-    fn PyCapsule_GetPointer(capsule: u64, name: *const c_char) -> u64;
-    fn Py_IncRef(object: u64);
-    fn Py_DecRef(object: u64);
-    fn PyTuple_New(size: isize) -> u64;
-    static _Py_NoneStruct: u8;
-}
+use crate::capi::{
+    PyBool_FromLong, PyBytes_FromString, PyBytes_FromStringAndSize, PyCapsule_GetPointer,
+    PyCapsule_IsValid, PyDict_GetItemString, PyErr_Clear, PyErr_Occurred, PyErr_SetString,
+    PyEval_RestoreThread, PyEval_SaveThread, PyExc_ValueError, PyFloat_FromDouble,
+    PyLong_AsUnsignedLongLongMask, PyLong_FromLong, PyLong_FromUnsignedLong,
+    PyThreadState_GetDict, PyUnicode_FromWideChar, PyUnicode_GetLength, PyUnicode_ReadChar,
+    Py_IncRef, _Py_NoneStruct,
+};
 
 /// Defines a [`Helper`] per row.
 macro_rules! helpers {
@@ -90,7 +71,7 @@ helpers! {
 }
 
 /// Exchanges errno with the word's int.
-unsafe extern "C" fn swap_errno(space: u64) {
+unsafe extern "C-unwind" fn swap_errno(space: u64) {
     // SAFETY: the C library gives a valid address for as long as the thread runs.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: `space` came from `errno_space` in this thread, whose dictionary
@@ -98,7 +79,7 @@ unsafe extern "C" fn swap_errno(space: u64) {
     unsafe { std::ptr::swap(errno, space as *mut c_int) };
 }
 
-unsafe extern "C" fn errno_space() -> u64 {
+unsafe extern "C-unwind" fn errno_space() -> u64 {
     const NAME: *const c_char = c"_ctypes pymem".as_ptr();
     // SAFETY: the GIL is held.
     let dict = unsafe { PyThreadState_GetDict() };
@@ -115,7 +96,7 @@ unsafe extern "C" fn errno_space() -> u64 {
     }
 }
 
-unsafe extern "C" fn wchar_of(text: u64) -> u64 {
+unsafe extern "C-unwind" fn wchar_of(text: u64) -> u64 {
     // SAFETY: the rule has tested that it is an exact str.
     match unsafe { PyUnicode_GetLength(text) } {
         // SAFETY: the index is within the length.
@@ -130,19 +111,19 @@ unsafe extern "C" fn wchar_of(text: u64) -> u64 {
     }
 }
 
-unsafe extern "C" fn from_char(char: u64) -> u64 {
+unsafe extern "C-unwind" fn from_char(char: u64) -> u64 {
     let byte = char as c_char;
     // SAFETY: one byte, which is copied.
     unsafe { PyBytes_FromStringAndSize(&raw const byte, 1) }
 }
 
-unsafe extern "C" fn from_wchar(wchar: u64) -> u64 {
+unsafe extern "C-unwind" fn from_wchar(wchar: u64) -> u64 {
     let unit = wchar as u32;
     // SAFETY: one unit, which is copied.
     unsafe { PyUnicode_FromWideChar(&raw const unit, 1) }
 }
 
-unsafe extern "C" fn from_char_p(text: u64) -> u64 {
+unsafe extern "C-unwind" fn from_char_p(text: u64) -> u64 {
     match text {
         // SAFETY: no precondition.
         0 => unsafe { new_none() },
@@ -151,7 +132,7 @@ unsafe extern "C" fn from_char_p(text: u64) -> u64 {
     }
 }
 
-unsafe extern "C" fn from_wchar_p(text: u64) -> u64 {
+unsafe extern "C-unwind" fn from_wchar_p(text: u64) -> u64 {
     if text == 0 {
         // SAFETY: no precondition.
         return unsafe { new_none() };
@@ -162,7 +143,7 @@ unsafe extern "C" fn from_wchar_p(text: u64) -> u64 {
     unsafe { PyUnicode_FromWideChar(text as *const u32, length as isize) }
 }
 
-unsafe extern "C" fn from_void_p(address: u64) -> u64 {
+unsafe extern "C-unwind" fn from_void_p(address: u64) -> u64 {
     match address {
         // SAFETY: no precondition.
         0 => unsafe { new_none() },
@@ -171,7 +152,7 @@ unsafe extern "C" fn from_void_p(address: u64) -> u64 {
     }
 }
 
-unsafe extern "C" fn from_object(object: u64) -> u64 {
+unsafe extern "C-unwind" fn from_object(object: u64) -> u64 {
     // SAFETY: the GIL is held.
     if object == 0 && unsafe { PyErr_Occurred() } == 0 {
         // SAFETY: CPython sets it before any extension module runs.
@@ -182,7 +163,7 @@ unsafe extern "C" fn from_object(object: u64) -> u64 {
     object
 }
 
-unsafe extern "C" fn new_none() -> u64 {
+unsafe extern "C-unwind" fn new_none() -> u64 {
     let none = &raw const _Py_NoneStruct as u64;
     // SAFETY: None is an object.
     unsafe { Py_IncRef(none) };
@@ -199,19 +180,4 @@ pub(crate) fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: see above.
     unsafe { *place = errno };
     result
-}
-
-/// An empty tuple, or 0 with an exception set.
-pub(crate) fn empty_tuple() -> u64 {
-    // SAFETY: the GIL is held by every caller: they handle Python objects.
-    unsafe { PyTuple_New(0) }
-}
-
-/// Gives up a reference.
-///
-/// # Safety
-/// `object` is an object of which the caller owns a reference.
-pub(crate) unsafe fn release(object: u64) {
-    // SAFETY: as the caller promised.
-    unsafe { Py_DecRef(object) };
 }

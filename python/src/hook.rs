@@ -24,9 +24,9 @@ use crate::runtime::{Runtime, runtime};
 
 const HAVE_VECTORCALL: u64 = 1 << 11;
 
-type Destructor = unsafe extern "C" fn(*mut PyObject);
-type Inquiry = unsafe extern "C" fn(*mut PyObject) -> c_int;
-type Setter = unsafe extern "C" fn(*mut PyObject, *mut PyObject, *mut std::ffi::c_void) -> c_int;
+type Destructor = unsafe extern "C-unwind" fn(u64);
+type Inquiry = unsafe extern "C-unwind" fn(u64) -> c_int;
+type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
 
 /// The function that stood in a slot before the hook was made. It is set once
 /// and kept, since another thread may be on its way to it.
@@ -286,15 +286,15 @@ fn clear_entry(function: u64) {
 }
 
 /// Forgets what is known of a function whose declaration is gone.
-fn forget(this: *mut PyObject) {
+pub(crate) fn forget(this: u64) {
     if let Some(runtime) = runtime()
-        && runtime.forget(this as u64)
+        && runtime.forget(this)
     {
-        clear_entry(this as u64);
+        clear_entry(this);
     }
 }
 
-unsafe extern "C" fn tp_dealloc(this: *mut PyObject) {
+unsafe extern "C-unwind" fn tp_dealloc(this: u64) {
     forget(this);
     // SAFETY: kept from the slot that this function replaced.
     let original =
@@ -303,7 +303,7 @@ unsafe extern "C" fn tp_dealloc(this: *mut PyObject) {
     unsafe { original(this) };
 }
 
-unsafe extern "C" fn tp_clear(this: *mut PyObject) -> c_int {
+unsafe extern "C-unwind" fn tp_clear(this: u64) -> c_int {
     forget(this);
     // SAFETY: kept from the slot that this function replaced.
     let original = unsafe { std::mem::transmute::<usize, Inquiry>(CLEAR.address() as usize) };
@@ -316,30 +316,25 @@ unsafe extern "C" fn tp_clear(this: *mut PyObject) -> c_int {
 ///
 /// # Safety
 /// As for the setter itself.
-unsafe fn set(
-    original: &Original,
-    this: *mut PyObject,
-    value: *mut PyObject,
-    closure: *mut std::ffi::c_void,
-) -> c_int {
+unsafe fn set(original: &Original, this: u64, value: u64, closure: u64) -> c_int {
     // SAFETY: kept from the table in which ours stands.
     let setter = unsafe { std::mem::transmute::<usize, Setter>(original.address() as usize) };
     // Another interpreter shares the table, but its classes are not ours.
     // SAFETY: the setter's object is a function object.
-    let class = unsafe { Object::at(this as u64) }.object(layout::OB_TYPE);
+    let class = unsafe { Object::at(this) }.object(layout::OB_TYPE);
     let ours = class.is_some_and(|class| {
         class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64
     });
     let runtime = runtime().filter(|_| ours);
     if let Some(runtime) = runtime {
-        runtime.changing(this as u64);
-        clear_entry(this as u64);
+        runtime.changing(this);
+        clear_entry(this);
     }
     // SAFETY: the arguments that CPython gave us.
     let status = unsafe { setter(this, value, closure) };
     if let Some(runtime) = runtime {
-        runtime.changed(this as u64);
-        clear_entry(this as u64);
+        runtime.changed(this);
+        clear_entry(this);
     }
     status
 }
@@ -347,11 +342,7 @@ unsafe fn set(
 /// Defines the setter that stands in for an attribute's own.
 macro_rules! setter {
     ($name:ident, $original:ident) => {
-        unsafe extern "C" fn $name(
-            this: *mut PyObject,
-            value: *mut PyObject,
-            closure: *mut std::ffi::c_void,
-        ) -> c_int {
+        unsafe extern "C-unwind" fn $name(this: u64, value: u64, closure: u64) -> c_int {
             // SAFETY: the arguments that CPython gave us.
             unsafe { set(&$original, this, value, closure) }
         }

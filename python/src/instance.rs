@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hotcall_tracer::{Effect, Entry, Helper};
 
-use crate::helpers;
+use crate::capi;
 use crate::layout::CDATA_POINTER;
 use crate::raw::Object;
 
 /// Makes an instance of a class of 1 to 8 bytes: words are the class, the C
 /// value's bits, and its size in bytes. It gives up the reference to the class
-/// that [`helpers::KEEP`] took before the call.
+/// that [`crate::helpers::KEEP`] took before the call.
 pub(crate) static NEW_INSTANCE: Helper =
     Helper { name: "new_instance", entry: Entry::WWWW(new_instance), effect: Effect::Effect };
 
-type NewFunction = unsafe extern "C" fn(class: u64, args: u64, kwargs: u64) -> u64;
+type NewFunction = unsafe extern "C-unwind" fn(class: u64, args: u64, kwargs: u64) -> u64;
 
 /// `_SimpleCData`'s `tp_new`, set before the first declaration is read.
 static SIMPLE_NEW: AtomicU64 = AtomicU64::new(0);
@@ -30,7 +30,7 @@ pub(crate) fn set_constructor(tp_new: u64) {
     SIMPLE_NEW.store(tp_new, Relaxed);
 }
 
-unsafe extern "C" fn new_instance(class: u64, bits: u64, size: u64) -> u64 {
+unsafe extern "C-unwind" fn new_instance(class: u64, bits: u64, size: u64) -> u64 {
     let instance = construct(class);
     if instance != 0 {
         // SAFETY: the ctypes object has just been made.
@@ -40,13 +40,14 @@ unsafe extern "C" fn new_instance(class: u64, bits: u64, size: u64) -> u64 {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory, size as usize) };
     }
     // SAFETY: the rule took this reference before the call.
-    unsafe { helpers::release(class) };
+    unsafe { capi::Py_DecRef(class) };
     instance
 }
 
 /// A zeroed instance of `class`, or 0 with an exception set.
 fn construct(class: u64) -> u64 {
-    let args = helpers::empty_tuple();
+    // SAFETY: the GIL is held.
+    let args = unsafe { capi::PyTuple_New(0) };
     if args == 0 {
         return 0;
     }
@@ -56,6 +57,6 @@ fn construct(class: u64) -> u64 {
     // SAFETY: a subclass of `_SimpleCData`, an empty tuple, and no keywords.
     let instance = unsafe { tp_new(class, args, 0) };
     // SAFETY: the tuple was made above.
-    unsafe { helpers::release(args) };
+    unsafe { capi::Py_DecRef(args) };
     instance
 }

@@ -7,6 +7,7 @@
 //! what the call does, read live or recorded; `helpers` and `instance` are what
 //! rules and stubs call. `report` shows it all.
 
+mod capi;
 mod check;
 mod declare;
 mod enter;

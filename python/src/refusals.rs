@@ -24,7 +24,7 @@ refusals! {
     LARGE_INT "large-int" "An int of more than 60 bits is given for a floating-point argument.";
     CHAR "one-char" "A char argument is not one byte, or an int from 0 to 255.";
     ERRNO "errno-space" "The thread has no private errno yet; ctypes makes it at its first call.";
-    CLASS "class-changed" "The function's __class__ was assigned.";
+    CLASS "class-changed" "The function's __class__ was assigned since the last call.";
     CALL "call-overridden" "The function's class has a __call__ of its own.";
     TOO_MANY "too-many-arguments" "The function has more arguments than CPython lets ctypes pass.";
 }

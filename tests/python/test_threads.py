@@ -403,6 +403,29 @@ def test_daemon_threads_at_exit(turn):
     """)
 
 
+@pytest.mark.parametrize("setting", ["threshold=1", "threshold=1,jit=off", "threshold=1000"])
+def test_a_thread_that_comes_back_after_finalisation(setting):
+    """CPython ends a daemon thread that asks for the GIL too late, by unwinding it, whichever tier it is in."""
+    done = python(
+        """if True:
+        import hotcall.auto, ctypes, os, sys, threading, time
+        sleep = ctypes.CDLL(os.environ["HOTCALL_FIXTURE"])["sleep_ms"]
+        sleep.argtypes = [ctypes.c_int]
+        for _ in range(3):
+            sleep(0)
+        thread = threading.Thread(target=sleep, args=(200,), daemon=True)
+        thread.start()
+        time.sleep(0.05)
+        class Late:
+            def __del__(self, sleep=time.sleep):
+                sleep(0.5)
+        sys.late = Late()
+        """,
+        setting=setting,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+
+
 def test_calls_at_exit():
     """Functions are called by exit handlers and finalisers, to the very end."""
     run("""

@@ -36,22 +36,24 @@ pub struct Helper {
 
 /// The address of a helper, typed by the signatures that helpers may have.
 /// `W` is a word and `F` a double; parameters come first, the result last.
+///
+/// Helpers may unwind: a runtime may end a thread while it is in one.
 #[derive(Clone, Copy, Debug)]
 pub enum Entry {
     /// No parameter, a word back.
-    W(unsafe extern "C" fn() -> u64),
+    W(unsafe extern "C-unwind" fn() -> u64),
     /// A word, nothing back.
-    WV(unsafe extern "C" fn(u64)),
+    WV(unsafe extern "C-unwind" fn(u64)),
     /// A word, a word back.
-    WW(unsafe extern "C" fn(u64) -> u64),
+    WW(unsafe extern "C-unwind" fn(u64) -> u64),
     /// Two words, a word back.
-    WWW(unsafe extern "C" fn(u64, u64) -> u64),
+    WWW(unsafe extern "C-unwind" fn(u64, u64) -> u64),
     /// Three words, a word back.
-    WWWW(unsafe extern "C" fn(u64, u64, u64) -> u64),
+    WWWW(unsafe extern "C-unwind" fn(u64, u64, u64) -> u64),
     /// A double, a word back.
-    FW(unsafe extern "C" fn(f64) -> u64),
+    FW(unsafe extern "C-unwind" fn(f64) -> u64),
     /// A word, a double back.
-    WF(unsafe extern "C" fn(u64) -> f64),
+    WF(unsafe extern "C-unwind" fn(u64) -> f64),
 }
 
 impl Entry {

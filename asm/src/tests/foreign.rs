@@ -8,14 +8,21 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use hotcall_core::{Abi, Class, Place, Signature};
 use hotcall_tracer::{Effect, Entry, Helper};
 
-use super::world::{Word, arrive, help, miss};
+use super::world::{Word, arrive, help, miss, world};
 
 /// The stack pointer at the last foreign call, on arrival.
 pub(super) static STACK: AtomicU64 = AtomicU64::new(0);
 /// RAX at the last foreign call.
 pub(super) static RAX: AtomicU64 = AtomicU64::new(0);
 /// Where the gate leads.
-pub(super) static BEHIND: AtomicU64 = AtomicU64::new(0);
+static BEHIND: AtomicU64 = AtomicU64::new(0);
+
+/// Makes the gate lead to the recorder for the next foreign call, if one comes.
+pub(super) fn expect_next() {
+    if let Some(behind) = world(|world| world.to_come.last().map(|(_, next)| recorder(next))) {
+        BEHIND.store(behind, SeqCst);
+    }
+}
 
 /// What every foreign call of a random trace calls.
 #[unsafe(naked)]
@@ -61,7 +68,7 @@ recorder! {
 }
 
 /// The recorder for calls of this signature, as an address.
-pub(super) fn recorder(signature: &Signature) -> u64 {
+fn recorder(signature: &Signature) -> u64 {
     let float = matches!(signature.result().class(), Class::Float32 | Class::Float64);
     let address = match (signature.abi(), float) {
         (Abi::SystemV, false) => system_v::<u64> as *const (),
@@ -145,7 +152,7 @@ macro_rules! helper {
             /// Only the address of an entry counts for a stub, which calls it
             /// by the convention that it is itself entered by.
             fn describe(name: &'static str, effect: Effect, entry: *const ()) -> Helper {
-                type Function = unsafe extern "C" fn($($ty),*) $(-> $ret)?;
+                type Function = unsafe extern "C-unwind" fn($($ty),*) $(-> $ret)?;
                 // SAFETY: both are addresses of functions, and nobody calls
                 // through this one.
                 let entry = unsafe { std::mem::transmute::<*const (), Function>(entry) };

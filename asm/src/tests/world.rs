@@ -4,8 +4,12 @@
 
 use std::cell::RefCell;
 
-use hotcall_core::{Class, Place, PreparedCall, Signature};
+use std::sync::atomic::Ordering::SeqCst;
+
+use hotcall_core::{Abi, CType, Class, Place, PreparedCall, Signature};
 use hotcall_tracer::{Helper, Host, Mem};
+
+use super::foreign::{RAX, STACK, expect_next};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +117,7 @@ impl Host for TestHost {
 
     fn call(&mut self, call: &PreparedCall, target: u64, args: &[u64]) -> u64 {
         let words = args.iter().zip(call.signature().args());
-        foreign(target, words.map(|(word, ctype)| ctype.canonical(*word)).collect())
+        foreign(target, words.map(|(word, ctype)| defined(*ctype, *word)).collect())
     }
 }
 
@@ -145,6 +149,15 @@ impl Word for f64 {
     }
 }
 
+/// The part of an argument's word that a callee may look at. Of a float, no
+/// convention defines what is above it.
+fn defined(ctype: CType, word: u64) -> u64 {
+    match ctype.class() {
+        Class::Float32 => ctype.canonical(word),
+        _ => word,
+    }
+}
+
 /// What the next foreign call was given, read from the places of its signature.
 pub(super) fn arrive(ints: &[u64], floats: &[u64], stack: &[u64]) -> u64 {
     let (target, signature) = world(|world| world.to_come.pop()).expect("a call to come");
@@ -156,13 +169,14 @@ pub(super) fn arrive(ints: &[u64], floats: &[u64], stack: &[u64]) -> u64 {
             Place::Fp(index) => floats[usize::from(index)],
             Place::Stack(offset) => stack[(offset as usize - shadow) / 8],
         };
-        match ctype.class() {
-            // What a convention leaves undefined.
-            Class::Float32 => ctype.canonical(word),
-            _ => word,
-        }
+        defined(*ctype, word)
     });
     let words = words.collect();
+    assert_eq!(STACK.load(SeqCst) % 16, 8, "the stack was not aligned at the call");
+    if signature.abi() == Abi::SystemV {
+        assert_eq!(RAX.load(SeqCst) as u8, places.vector_registers, "{signature}");
+    }
+    expect_next();
     foreign(target, words)
 }
 

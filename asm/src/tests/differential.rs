@@ -1,0 +1,134 @@
+//! Random traces, by the evaluator and by machine code: both must return the
+//! same word, call the same functions with the same words, and leave the same
+//! memory behind.
+
+use std::sync::{Mutex, PoisonError};
+
+use arbtest::arbitrary::{Result, Unstructured};
+use arbtest::arbtest;
+use hotcall_core::{Abi, Signature};
+use hotcall_tracer::{Backend, Outcome, Trace, eval, verify};
+
+use super::enter::enter;
+use super::foreign::{expect_next, fallback_system_v, fallback_win64, gate, helpers};
+use super::fuzz_ms;
+use super::random::{Random, SELF, TARGET};
+use super::world::{BYTES, Event, MISSED, TestHost, world};
+use crate::{Jit, Options};
+
+/// The gate notes what it sees in statics, so one test at a time goes through it.
+static GATE: Mutex<()> = Mutex::new(());
+
+/// The address of the function that is behind the gate.
+fn target() -> u64 {
+    (gate as *const ()).addr() as u64
+}
+
+/// Random memory with the words that traces rely on.
+fn memory(u: &mut Unstructured<'_>) -> Result<Vec<u64>> {
+    let mut memory = Vec::with_capacity(BYTES / 8);
+    for _ in 0..BYTES / 8 {
+        memory.push(match u.int_in_range(0..=2)? {
+            0 => u.arbitrary::<i8>()? as u64,
+            _ => u.arbitrary()?,
+        });
+    }
+    Ok(memory)
+}
+
+/// Puts the world back to its beginning.
+fn begin(memory: &[u64], calls: &[Signature]) {
+    world(|world| {
+        world.events.clear();
+        world.memory.copy_from_slice(memory);
+        world.memory[SELF] = world.memory.as_ptr().addr() as u64;
+        world.memory[TARGET] = target();
+        world.to_come = calls.iter().rev().map(|call| (target(), call.clone())).collect();
+    });
+    expect_next();
+}
+
+/// What is left of the world.
+fn end() -> (Vec<Event>, Vec<u64>) {
+    world(|world| (std::mem::take(&mut world.events), world.memory.to_vec()))
+}
+
+/// Runs `trace` in both ways from equal worlds.
+fn compare(
+    jit: &Jit,
+    abi: Abi,
+    trace: &Trace,
+    calls: &[Signature],
+    words: [u64; 6],
+    start: &[u64],
+) {
+    let params = trace.params();
+    begin(start, calls);
+    let outcome = eval(trace, &words[..params], &mut TestHost);
+    let (mut want_events, want_memory) = end();
+    let want = match outcome {
+        Outcome::Done(word) => word,
+        Outcome::Exit(_) => {
+            want_events.push(Event::Fallback(words[..params].to_vec()));
+            MISSED
+        }
+    };
+
+    let fallback = match abi {
+        Abi::SystemV => fallback_system_v as *const (),
+        Abi::Win64 => fallback_win64 as *const (),
+    };
+    let stub = jit.compile(trace, fallback.addr() as u64).expect("a stub");
+    begin(start, calls);
+    world(|world| world.params = params);
+    // SAFETY: the stub was made for `abi`, and the world has its memory, its
+    // helpers, and as many foreign calls as the trace makes.
+    let got = unsafe { enter(abi, stub.entry(), &words) };
+    let (events, memory) = end();
+    let text = || format!("{words:x?}\n{trace}\n{}", stub.disassemble());
+    assert_eq!(events, want_events, "\n{}", text());
+    assert_eq!(got, want, "{got:x} for {want:x}\n{}", text());
+    assert_eq!(memory, want_memory, "\n{}", text());
+}
+
+fn random_traces(abi: Abi) {
+    let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
+    let helpers = helpers(abi);
+    let mut jit = Jit::entered_by(abi, Options::default());
+    world(|world| world.memory = vec![0; BYTES / 8].into());
+    arbtest(|u| {
+        if jit.usage().used_bytes * 2 > jit.usage().capacity {
+            jit = Jit::entered_by(abi, Options::default());
+        }
+        let start = memory(u)?;
+        let mut words = [0; 6];
+        for word in &mut words {
+            *word = if u.arbitrary()? { u.arbitrary::<u8>()?.into() } else { u.arbitrary()? };
+        }
+        words[0] = world(|world| world.memory.as_ptr().addr() as u64);
+        world(|world| world.seed = words[1]);
+        let params = u.int_in_range(1..=usize::from(abi.gp_registers()))?;
+        begin(&start, &[]);
+        let (trace, calls) = Random::trace(u, helpers, &words[..params])?;
+        assert_eq!(verify(&trace), Ok(()), "\n{trace}");
+        compare(&jit, abi, &trace, &calls, words, &start);
+        // Once more with another beginning: other guards fail now.
+        let other = memory(u)?;
+        for word in &mut words[1..] {
+            *word ^= u.arbitrary::<u64>()? & u.arbitrary::<u64>()?;
+        }
+        compare(&jit, abi, &trace, &calls, words, &other);
+        Ok(())
+    })
+    .budget_ms(fuzz_ms());
+}
+
+#[test]
+fn traces_entered_by_system_v() {
+    random_traces(Abi::SystemV);
+}
+
+#[test]
+fn traces_entered_by_win64() {
+    random_traces(Abi::Win64);
+}

@@ -1,0 +1,80 @@
+"""Compares hotcall with plain ctypes and with a hand-written extension module, on the Python that runs this.
+
+`python benches/python` prints tables and whether the targets are met; `--record FOLDER` also writes the ratios into that
+folder, and `--quick` measures for a few seconds only. The exit status tells whether all results were right, not how fast
+they came.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import build
+import record
+import report
+from timing import Result
+
+HERE = Path(__file__).resolve().parent
+FULL = {"calls": 300, "cold": 150}
+QUICK = {"calls": 15, "cold": 15}
+
+
+def measure(script, options, *args):
+    """Runs one of the measuring programs with HOTCALL=`options`, which hotcall reads once in a process."""
+    environment = {**os.environ, "HOTCALL": options}
+    command = [sys.executable, HERE / script, *map(str, args)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"error: {script} failed with HOTCALL={options!r}")
+    return json.loads(done.stdout)
+
+
+def results(times):
+    """Lists of times as results."""
+    return {name: Result(values) for name, values in times.items()}
+
+
+def call_results(measured):
+    return {label: results(case["times"]) for label, case in measured.items()}
+
+
+def measure_all(rounds):
+    """Everything that is measured, as a `report.Measured`."""
+    stubs = measure("calls.py", "threshold=1", rounds["calls"])
+    interpreter = measure("calls.py", "threshold=1,jit=off", rounds["calls"] // 2)
+    cold = measure("cold.py", "", rounds["cold"])
+    return report.Measured(
+        stubs=call_results(stubs),
+        sizes={label: case["bytes"] for label, case in stubs.items()},
+        interpreter=call_results(interpreter),
+        cold={label: times and results(times) for label, times in cold.items()},
+        compiling=measure("compiling.py", "threshold=1"),
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="benches/python", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="measure for a few seconds only")
+    parser.add_argument("--record", type=Path, metavar="FOLDER", help="write the ratios into a CSV file there")
+    arguments = parser.parse_args()
+    try:
+        build.build()
+    except build.CannotBuild as error:
+        print(f"#### SKIPPED: the comparison on Python {platform.python_version()}: {error} ####")
+        return
+    measured = measure_all(QUICK if arguments.quick else FULL)
+    print(f"CPython {platform.python_version()}")
+    print()
+    report.show(measured)
+    if arguments.record:
+        version = "{}.{}".format(*sys.version_info)
+        record.write(arguments.record / f"python-{version}.csv", datetime.date.today(), measured)
+
+
+if __name__ == "__main__":
+    main()

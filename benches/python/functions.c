@@ -1,0 +1,44 @@
+/* The foreign functions that every contender of the comparison calls. */
+#include "functions.h"
+
+#include <errno.h>
+#include <string.h>
+
+int answer(void) { return 42; }
+
+int add(int a, int b) { return a + b; }
+
+int negate(int a) { return -a; }
+
+long large(long a) { return a + 1; }
+
+double half(double a) { return a / 2; }
+
+double scale(double a, double b) { return a * b; }
+
+size_t length(const char *text) { return strlen(text); }
+
+const char *name(int index)
+{
+    static const char *const names[] = {"zero", "one", "two", "three"};
+    return names[index & 3];
+}
+
+bool is_even(int a) { return a % 2 == 0; }
+
+int is_null(void *address) { return address == NULL; }
+
+void nothing(int a) { (void)a; }
+
+int six(int a, int b, int c, int d, int e, int f) { return a + b + c + d + e + f; }
+
+double ten(int a, double b, int c, double d, int e, double f, int g, double h, int i, double j)
+{
+    return a + b + c + d + e + f + g + h + i + j;
+}
+
+int fail(int code)
+{
+    errno = code;
+    return -1;
+}

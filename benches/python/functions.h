@@ -1,0 +1,26 @@
+/* The foreign functions that every contender of the comparison calls. They do next to nothing, so that what is timed is
+ * the way to them and back. */
+#ifndef FUNCTIONS_H
+#define FUNCTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+int answer(void);
+int add(int a, int b);
+int negate(int a);
+long large(long a);
+double half(double a);
+double scale(double a, double b);
+size_t length(const char *text);
+const char *name(int index);
+bool is_even(int a);
+int is_null(void *address);
+void nothing(int a);
+int six(int a, int b, int c, int d, int e, int f);
+double ten(int a, double b, int c, double d, int e, double f, int g, double h, int i, double j);
+
+/* Sets errno to its argument. */
+int fail(int code);
+
+#endif

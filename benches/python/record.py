@@ -1,0 +1,46 @@
+"""The history of the comparison: a CSV file for each Python version, with a row for each call on each date.
+
+All columns but the first four are ratios to the extension that treats the GIL in the same way.
+"""
+
+import csv
+
+COLUMNS = [
+    "date",
+    "call",
+    "extension_released_ns",
+    "extension_held_ns",
+    "ctypes_cdll",
+    "ctypes_pydll",
+    "stub_cdll",
+    "stub_pydll",
+    "interpreter_cdll",
+    "interpreter_pydll",
+]
+
+
+def write(path, date, measured):
+    """Adds the rows of one run, in place of any of the same date."""
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["date"] != str(date)]
+    rows += [row(date, label, measured) for label in measured.stubs]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def row(date, label, measured):
+    """The row of one call."""
+    stubs, interpreter = measured.stubs[label], measured.interpreter[label]
+
+    def ratio(timed, gil, name):
+        return f"{timed[f'{gil} {name}'].over(timed[f'{gil} extension']).least:.2f}"
+
+    values = [date, label, *(f"{stubs[f'{gil} extension'].least:.1f}" for gil in ("released", "held"))]
+    for timed, name in ((stubs, "ctypes"), (stubs, "hotcall"), (interpreter, "hotcall")):
+        values += [ratio(timed, gil, name) for gil in ("released", "held")]
+    return dict(zip(COLUMNS, values, strict=True))

@@ -1,0 +1,116 @@
+"""What was measured on one Python version, as tables, and the targets with what became of each."""
+
+import statistics
+from dataclasses import dataclass
+
+from cases import CASES
+from timing import Ratio
+
+GILS = {"released": "CDLL, the GIL is released", "held": "PyDLL, the GIL is held"}
+SIMPLE = [case.label for case in CASES if case.simple]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The results of all measuring programs, by label of what was called and by name of the contender."""
+
+    stubs: dict
+    sizes: dict
+    """Bytes of code by label."""
+    interpreter: dict
+    cold: dict
+    """None for a call that hotcall no longer refuses."""
+    compiling: dict
+    """Nanoseconds, and bytes, by name."""
+
+
+def show(measured):
+    """Prints everything."""
+    print("Nanoseconds a call are the minimum of many alternated rounds, with the time of an empty loop subtracted.")
+    print("Ratios are those of the minima and, in brackets, the median of the ratios in each round.")
+    for gil, title in GILS.items():
+        show_stubs(measured, gil, title)
+    show_interpreter(measured)
+    show_cold(measured)
+    show_targets(measured)
+
+
+def show_stubs(measured, gil, title):
+    print(f"\n{title}; ratios to the extension that does the same")
+    print(f"{'':24} {'extension':>10} {'ctypes':>10} {'hotcall':>10}   {'ctypes':>14} {'hotcall':>12} {'bytes':>7}")
+    for label, timed in measured.stubs.items():
+        extension, plain, hot = (timed[f"{gil} {name}"] for name in ("extension", "ctypes", "hotcall"))
+        times = " ".join(f"{result.least:7.1f} ns" for result in (extension, plain, hot))
+        size = measured.sizes[label] if gil == "released" else ""
+        print(f"{label:24} {times}   {plain.over(extension)!s:>14} {hot.over(extension)!s:>12} {size:>7}")
+    for name in ("ctypes", "hotcall"):
+        mean = geometric_mean(stub_ratios(measured, gil, name).values())
+        print(f"{f'geometric mean, {name}':58}   {'' if name == 'ctypes' else ' ' * 15}{mean!s:>14}")
+
+
+def show_interpreter(measured):
+    print("\nThe interpreter tier; ratios are how many times as fast as ctypes it is")
+    print(f"{'':24} {'ctypes':>10} {'hotcall':>10} {'CDLL':>12}   {'ctypes':>10} {'hotcall':>10} {'PyDLL':>12}")
+    for label, timed in measured.interpreter.items():
+        parts = []
+        for gil in GILS:
+            plain, hot = timed[f"{gil} ctypes"], timed[f"{gil} hotcall"]
+            parts.append(f"{plain.least:7.1f} ns {hot.least:7.1f} ns {plain.over(hot)!s:>12}")
+        print(f"{label:24} {'   '.join(parts)}")
+
+
+def show_cold(measured):
+    print("\nCalls that do not get fast; ratios to plain ctypes")
+    for label, timed in measured.cold.items():
+        if timed is None:
+            print(f"{label:28} is accelerated")
+            continue
+        plain, hot = timed["ctypes"], timed["hotcall"]
+        print(f"{label:28} {plain.least:7.1f} ns {hot.least:7.1f} ns {hot.over(plain)!s:>14}")
+
+
+def show_targets(measured):
+    print("\nTargets; each is met if the worst case meets it")
+    for gil, limit in (("released", 1.15), ("held", 1.3)):
+        ratios = least(stub_ratios(measured, gil, "hotcall", SIMPLE))
+        at_most(f"{GILS[gil].partition(',')[0]}, simple calls: times the extension", ratios, limit)
+    for gil in GILS:
+        slower = {label: timed[f"{gil} hotcall"].over(timed[f"{gil} ctypes"]) for label, timed in measured.interpreter.items()}
+        at_most(f"interpreter, {GILS[gil].partition(',')[0]}: share of ctypes' time", least(slower), 0.5)
+    cold = {label: timed["hotcall"].over(timed["ctypes"]) for label, timed in measured.cold.items() if timed}
+    at_most("calls that do not get fast: times ctypes", least(cold), 1.03)
+    at_most("bytes of a simple stub", {label: measured.sizes[label] for label in SIMPLE}, 511, ".0f")
+    compiling = {name: nanoseconds / 1000 for name, nanoseconds in measured.compiling.items()}
+    at_most(
+        f"us to make a stub, median of {measured.compiling['stubs']} (mean {compiling['mean']:.0f}, first {compiling['first']:.0f})",
+        {"": compiling["median"]},
+        100,
+        ".0f",
+    )
+
+
+def at_most(what, values, limit, form=".2f"):
+    """Prints the line of one target: the worst of the values by label, and their geometric mean."""
+    worst = max(values, key=values.get)
+    verdict = "pass" if values[worst] <= limit else "MISS"
+    named = f" ({worst}), geometric mean {statistics.geometric_mean(values.values()):{form}}" if worst else ""
+    print(f"{verdict}  {what}: at most {limit}, worst {values[worst]:{form}}{named}")
+
+
+def stub_ratios(measured, gil, name, labels=None):
+    """The ratios to the extension by label."""
+    return {
+        label: timed[f"{gil} {name}"].over(timed[f"{gil} extension"])
+        for label, timed in measured.stubs.items()
+        if labels is None or label in labels
+    }
+
+
+def least(ratios):
+    return {label: ratio.least for label, ratio in ratios.items()}
+
+
+def geometric_mean(ratios):
+    """That of the minima, and that of the medians."""
+    pairs = [(ratio.least, ratio.median) for ratio in ratios]
+    return Ratio(*map(statistics.geometric_mean, zip(*pairs, strict=True)))

@@ -1,0 +1,42 @@
+//! The parts of CPython's API that calls use, declared by words, as traces
+//! see objects, and as `C-unwind`: any of them may run Python code, and CPython
+//! ends threads, at finalisation, by unwinding them.
+
+#![allow(unsafe_code, reason = "declares foreign functions")]
+
+use std::ffi::{c_char, c_int};
+
+unsafe extern "C-unwind" {
+    pub(crate) fn PyEval_SaveThread() -> u64;
+    pub(crate) fn PyEval_RestoreThread(state: u64);
+    pub(crate) fn PyThreadState_GetDict() -> u64;
+    pub(crate) fn PyErr_Occurred() -> u64;
+    pub(crate) fn PyErr_Clear();
+    pub(crate) fn PyErr_SetString(class: u64, text: *const c_char);
+    pub(crate) fn Py_EnterRecursiveCall(place: *const c_char) -> c_int;
+    pub(crate) fn Py_LeaveRecursiveCall();
+    pub(crate) fn Py_IncRef(object: u64);
+    pub(crate) fn Py_DecRef(object: u64);
+    pub(crate) fn PyFloat_FromDouble(value: f64) -> u64;
+    pub(crate) fn PyLong_FromLong(value: u64) -> u64;
+    pub(crate) fn PyLong_FromUnsignedLong(value: u64) -> u64;
+    pub(crate) fn PyLong_AsUnsignedLongLongMask(int: u64) -> u64;
+    pub(crate) fn PyBool_FromLong(value: u64) -> u64;
+    pub(crate) fn PyBytes_FromString(text: u64) -> u64;
+    pub(crate) fn PyBytes_FromStringAndSize(text: *const c_char, size: isize) -> u64;
+    pub(crate) fn PyUnicode_FromWideChar(text: *const u32, size: isize) -> u64;
+    pub(crate) fn PyUnicode_GetLength(text: u64) -> isize;
+    pub(crate) fn PyUnicode_ReadChar(text: u64, index: isize) -> u32;
+    pub(crate) fn PyDict_New() -> u64;
+    pub(crate) fn PyDict_GetItemString(dict: u64, key: *const c_char) -> u64;
+    pub(crate) fn PyDict_SetItem(dict: u64, key: u64, value: u64) -> c_int;
+    pub(crate) fn PyTuple_New(size: isize) -> u64;
+    pub(crate) fn PyTuple_Size(tuple: u64) -> isize;
+    pub(crate) fn PyTuple_GetItem(tuple: u64, index: isize) -> u64;
+    pub(crate) fn PyTuple_SetItem(tuple: u64, index: isize, item: u64) -> c_int;
+    pub(crate) fn PyCapsule_IsValid(capsule: u64, name: *const c_char) -> c_int;
+    pub(crate) fn PyCapsule_GetPointer(capsule: u64, name: *const c_char) -> u64;
+
+    pub(crate) static PyExc_ValueError: u64;
+    pub(crate) static _Py_NoneStruct: u8;
+}

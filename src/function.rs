@@ -1,0 +1,218 @@
+//! A foreign function, ready to be called with [`Value`]s. Its record is what
+//! stubs and the generic path get along with the values of a call.
+
+#![allow(unsafe_code, reason = "a foreign call cannot be checked")]
+
+use std::ffi::c_void;
+use std::fmt;
+use std::mem::{self, MaybeUninit};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use hotcall_asm::Stub;
+use hotcall_core::{Error, Library, PreparedCall, Signature, Unplaced, Value};
+use hotcall_tracer::Site;
+
+use crate::engine::Engine;
+use crate::explain::Explanation;
+use crate::generic::generic;
+use crate::rules::{DONE, MOST_ARGS};
+use crate::typed::{Mismatch, Prototype, Typed};
+
+/// What a call enters: the function's newest stub, or the generic path. It
+/// takes the values of the call and their number, the place of the result, and
+/// the function's record, and returns [`DONE`] or why not.
+pub(crate) type Entry =
+    unsafe extern "C" fn(*const Value, usize, *mut MaybeUninit<Value>, *const Record) -> u64;
+
+/// All that is known about one function. Its layout is fixed, so that stubs
+/// have the same text with every compiler.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Record {
+    /// The address of the function; stubs read it.
+    pub(crate) target: *const c_void,
+    /// An [`Entry`]. Each that was ever here stays valid: stubs live as long as
+    /// the process.
+    entry: AtomicPtr<()>,
+    /// How often the generic path was entered.
+    pub(crate) interpreted: AtomicU64,
+    pub(crate) site: Site<Stub>,
+    pub(crate) call: Arc<PreparedCall>,
+    pub(crate) name: Box<str>,
+    pub(crate) engine: Engine,
+    /// Keeps `target` a function's address.
+    _library: Option<Library>,
+}
+
+// SAFETY: the one part that is not `Send` is `target`, an address that nobody
+// writes through; who calls it vouches for the thread.
+unsafe impl Send for Record {}
+// SAFETY: as for `Send`; what changes is atomic or behind a lock.
+unsafe impl Sync for Record {}
+
+impl Record {
+    /// From now on, calls enter `entry`.
+    pub(crate) fn publish(&self, entry: *mut ()) {
+        self.entry.store(entry, Ordering::Release);
+    }
+
+    #[inline]
+    fn entry(&self) -> Entry {
+        let entry = self.entry.load(Ordering::Acquire);
+        // SAFETY: `Function::new` put `generic` there, and `publish` gets stubs
+        // that were compiled to be entered like it.
+        unsafe { mem::transmute::<*mut (), Entry>(entry) }
+    }
+
+    /// Why a call with these values was refused.
+    #[cold]
+    fn refusal(&self, args: &[Value]) -> Error {
+        let expected = self.call.signature().args();
+        let differs = |(given, expected): (&Value, _)| given.ctype() != expected;
+        let function = self.name.to_string();
+        match args.iter().zip(expected.iter().copied()).position(differs) {
+            Some(index) if args.len() == expected.len() => {
+                let (expected, given) = (expected[index], args[index].ctype());
+                Error::ArgumentType { function, index, expected, given }
+            }
+            _ => Error::ArgumentCount { function, expected: expected.len(), given: args.len() },
+        }
+    }
+}
+
+/// Reads a value in the two words in which the rules wrote it. As one load of
+/// 16 bytes, which the compiler would make of it, it would have to wait until
+/// both stores are done; this costs more than all the rest of a stub.
+///
+/// # Safety
+/// The value is there.
+#[inline(always)]
+unsafe fn read(value: &MaybeUninit<Value>) -> Value {
+    let words: *const MaybeUninit<u64> = value.as_ptr().cast();
+    // SAFETY: a value is two words, of which the second may be undefined.
+    let tag = unsafe { words.read_volatile() };
+    // SAFETY: as above.
+    let payload = unsafe { words.add(1) };
+    // SAFETY: as above.
+    let payload = unsafe { payload.read_volatile() };
+    // SAFETY: the caller vouches that this is a value.
+    unsafe { mem::transmute::<[MaybeUninit<u64>; 2], Value>([tag, payload]) }
+}
+
+/// A foreign function; cloning it gives another handle to the same one.
+#[derive(Clone)]
+pub struct Function {
+    record: Arc<Record>,
+}
+
+impl Function {
+    /// The function at `target`, which is one as long as `library` is open.
+    ///
+    /// # Errors
+    /// If no function of this signature can be called here.
+    pub(crate) fn new(
+        engine: &Engine,
+        library: Option<Library>,
+        name: &str,
+        target: *const c_void,
+        signature: &Signature,
+    ) -> Result<Function, Error> {
+        if signature.args().len() > MOST_ARGS {
+            return Err(Unplaced::TooMany.into());
+        }
+        let record = Record {
+            target,
+            entry: AtomicPtr::new(generic as Entry as *mut ()),
+            interpreted: AtomicU64::new(0),
+            site: Site::new(engine.limits()),
+            call: Arc::new(PreparedCall::new(signature)?),
+            name: name.into(),
+            engine: engine.clone(),
+            _library: library,
+        };
+        Ok(Function { record: Arc::new(record) })
+    }
+
+    /// Calls the function with one value for each argument.
+    ///
+    /// `errno` is what it was when the function starts, and what the function
+    /// left when this returns.
+    ///
+    /// # Errors
+    /// [`Error::ArgumentCount`] or [`Error::ArgumentType`] if the values are
+    /// not those of the signature; then nothing was called.
+    ///
+    /// # Safety
+    /// - At this address is a function of this signature and convention.
+    /// - What the function requires of its arguments, and of the thread that
+    ///   calls it, holds.
+    /// - The function does not unwind into this one.
+    #[inline]
+    pub unsafe fn call(&self, args: &[Value]) -> Result<Value, Error> {
+        let record = &*self.record;
+        let mut result = MaybeUninit::uninit();
+        let entry = record.entry();
+        // SAFETY:
+        // - `args` and `result` are what an entry asks for, and `record` is
+        //   this function's own.
+        // - The caller vouches for the foreign call.
+        let status = unsafe { entry(args.as_ptr(), args.len(), &raw mut result, record) };
+        match status {
+            // SAFETY: the call was made, so there is a result.
+            DONE => Ok(unsafe { read(&result) }),
+            _ => Err(record.refusal(args)),
+        }
+    }
+
+    /// The function as one of the Rust type `F`, e.g. `fn(i32, f64) -> f64`,
+    /// with up to 12 arguments. The types are checked now, against the
+    /// signature, and never again.
+    ///
+    /// # Errors
+    /// [`Mismatch`] names the first type that is not the signature's.
+    ///
+    /// # Safety
+    /// At this address is a function of this signature and convention.
+    pub unsafe fn typed<F: Prototype>(&self) -> Result<Typed<F>, Mismatch> {
+        // SAFETY: the caller vouches for the function.
+        unsafe { Typed::new(self.clone()) }
+    }
+
+    /// Which tier makes the calls of this function, and why.
+    pub fn explain(&self) -> Explanation {
+        Explanation::of(&self.record)
+    }
+
+    /// The name in errors and explanations.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// The declared signature.
+    pub fn signature(&self) -> &Signature {
+        self.record.call.signature()
+    }
+
+    /// The address that is called.
+    pub fn address(&self) -> *const c_void {
+        self.record.target
+    }
+}
+
+/// Prints name and signature.
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Function({}: {})", self.name(), self.signature())
+    }
+}
+
+/// Functions are equal if they are handles to the same one.
+impl PartialEq for Function {
+    fn eq(&self, other: &Function) -> bool {
+        ptr::eq(&raw const *self.record, &raw const *other.record)
+    }
+}
+
+impl Eq for Function {}

@@ -1,0 +1,112 @@
+//! Functions under use from several sides at once: threads while they warm up,
+//! callbacks that call them again, and forks.
+
+use std::sync::{Barrier, OnceLock};
+use std::thread;
+
+use hotcall::{Engine, Function, Options, Tier, Value};
+use hotcall_fixtures as fix;
+
+/// Calls `fix_add`, or a function like it.
+fn add(function: &Function, a: i32, b: i32) -> i32 {
+    // SAFETY: the function has this signature and takes any numbers.
+    match unsafe { function.call(&[Value::I32(a), Value::I32(b)]) } {
+        Ok(Value::I32(sum)) => sum,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn threads_warm_the_same_function() {
+    const THREADS: i32 = 8;
+    for round in 0..20 {
+        let engine = Engine::new(Options { hot: 10, ..Options::default() });
+        let function = engine.function("add", fix::fix_add as _, "fn(i32, i32) -> i32").unwrap();
+        let start = Barrier::new(THREADS as usize);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (function, start) = (function.clone(), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for call in 0..1000 {
+                        assert_eq!(add(&function, thread, call), thread + call, "round {round}");
+                    }
+                });
+            }
+        });
+        let explanation = function.explain();
+        assert_eq!((explanation.tier, explanation.shapes.len()), (Tier::Stub, 1), "{explanation}");
+    }
+}
+
+/// `fix_call_back`, hot at its third call.
+fn call_back() -> &'static Function {
+    static FUNCTION: OnceLock<Function> = OnceLock::new();
+    FUNCTION.get_or_init(|| {
+        let engine = Engine::new(Options { hot: 3, ..Options::default() });
+        let signature = "fn(ptr, i32) -> i32";
+        engine.function("call_back", fix::fix_call_back as _, signature).unwrap()
+    })
+}
+
+/// The sum of the numbers up to this one: each step is a foreign call of the
+/// same function, which calls back here.
+extern "C" fn sum(number: i32) -> i32 {
+    if number == 0 {
+        return 0;
+    }
+    let args = [(sum as *const ()).into(), Value::I32(number - 1)];
+    // SAFETY: the function has this signature, and takes a callback like `sum`.
+    match unsafe { call_back().call(&args) } {
+        Ok(Value::I32(rest)) => number + rest,
+        _ => -1,
+    }
+}
+
+/// The function becomes hot, is recorded and compiled while frames of it are
+/// on the stack, in each of its tiers.
+#[test]
+fn a_callback_calls_the_same_function() {
+    for number in [1, 2, 50, 3, 0] {
+        assert_eq!(sum(number), number * (number + 1) / 2);
+    }
+    assert_eq!(call_back().explain().tier, Tier::Stub);
+}
+
+/// Parent and child both go on with old stubs and with new ones, which are
+/// put into the same page of code.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_fork_has_code_of_its_own() {
+    let engine = Engine::new(Options { hot: 1, ..Options::default() });
+    let function = |signature| engine.function("f", fix::fix_add as _, signature).unwrap();
+    let old = function("fn(i32, i32) -> i32");
+    assert_eq!(add(&old, 1, 2), 3);
+
+    // SAFETY: the child only calls functions of this test, which take no lock
+    // that another thread may hold, and ends without unwinding.
+    let child = unsafe { libc::fork() };
+    let works = std::panic::catch_unwind(|| {
+        let new = match child {
+            0 => function("fn(i32, i32, i32) -> i32"),
+            _ => function("fn(i32, i32, f64) -> i32"),
+        };
+        let third = if child == 0 { Value::I32(0) } else { Value::F64(0.0) };
+        for count in 0..100 {
+            // SAFETY: a function may be called with more arguments than it takes.
+            let sum = unsafe { new.call(&[Value::I32(count), Value::I32(1), third]) };
+            assert_eq!(sum.unwrap(), Value::I32(count + 1));
+            assert_eq!(add(&old, count, 1), count + 1);
+        }
+        assert_eq!((new.explain().tier, new.explain().interpreted), (Tier::Stub, 1));
+    });
+    if child == 0 {
+        // SAFETY: it has no preconditions.
+        unsafe { libc::_exit(i32::from(works.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: `status` may be written.
+    let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!((waited, status), (child, 0));
+    works.unwrap();
+}

@@ -1,0 +1,174 @@
+//! The call site: when it records, how it chains, and what it remembers; and
+//! that the two readings of a rule do the same.
+
+mod common;
+
+use std::cell::RefCell;
+
+use common::{Table, symbol};
+use expect_test::expect;
+use hotcall_tracer::{
+    Backend, Data, Field, Limits, Live, Mem, Op, Ops, Outcome, Plan, Recorder, Refusal, Site,
+    Symbol, Tier, Trace, eval,
+};
+
+const TOO_BIG: Refusal = Refusal::new("too-big", "It is too big.");
+const FULL: Refusal = Refusal::new("full", "There is no room.");
+
+/// Compiles to a number, and writes down the fallbacks.
+#[derive(Default)]
+struct Numbers {
+    fallbacks: RefCell<Vec<u64>>,
+    room: usize,
+}
+
+impl Backend for Numbers {
+    type Stub = u64;
+
+    fn compile(&self, _trace: &Trace, fallback: u64) -> Result<u64, Refusal> {
+        let mut fallbacks = self.fallbacks.borrow_mut();
+        if fallbacks.len() == self.room {
+            return Err(FULL);
+        }
+        fallbacks.push(fallback);
+        Ok(100 + fallbacks.len() as u64)
+    }
+
+    fn entry(&self, stub: &u64) -> u64 {
+        *stub
+    }
+}
+
+/// A trace that returns `word`.
+fn returns(word: u64) -> Trace {
+    let mut trace = Trace::default();
+    let val = trace.push(Op::Const, vec![], Data::Imm(word));
+    trace.push(Op::Ret, vec![val], Data::None);
+    trace
+}
+
+fn site(hot: u32, shapes: usize) -> Site<u64> {
+    Site::new(Limits { hot, shapes, refusals: 3 })
+}
+
+#[test]
+fn a_site_records_when_it_is_hot_until_the_chain_is_full() {
+    let site = site(3, 2);
+    let backend = Numbers { room: 9, ..Numbers::default() };
+    let plans: Vec<Plan> = (0..3).map(|_| site.plan()).collect();
+    assert_eq!(plans, [Plan::Interpret, Plan::Interpret, Plan::Record]);
+    assert_eq!(site.tier(), Tier::Interpreter);
+    assert_eq!(site.add(returns(1), &backend, 7), Ok(101));
+    assert_eq!(site.tier(), Tier::Stub);
+    assert_eq!((0..3).filter(|_| site.plan() == Plan::Record).count(), 1);
+    assert_eq!(site.add(returns(2), &backend, 7), Ok(102));
+    assert_eq!(*backend.fallbacks.borrow(), [7, 101], "newest, older, generic");
+    assert!((0..100).all(|_| site.plan() == Plan::Interpret), "the chain is full");
+}
+
+#[test]
+fn the_same_shape_is_chained_once() {
+    let site = site(1, 4);
+    let backend = Numbers { room: 9, ..Numbers::default() };
+    assert_eq!(site.add(returns(1), &backend, 7), Ok(101));
+    assert_eq!(site.add(returns(1), &backend, 7), Ok(101));
+    assert_eq!(site.shapes().len(), 1);
+}
+
+#[test]
+fn a_backend_that_refused_is_not_asked_again() {
+    let site = site(1, 4);
+    let backend = Numbers::default();
+    assert_eq!(site.plan(), Plan::Record);
+    assert_eq!(site.add(returns(1), &backend, 7), Err(FULL));
+    assert_eq!(site.plan(), Plan::Interpret);
+    assert_eq!(site.uncompiled(), Some(FULL));
+}
+
+#[test]
+fn refusals_are_counted_and_a_row_of_them_ends_the_attempts() {
+    let site = site(0, 4);
+    for _ in 0..2 {
+        site.refuse(TOO_BIG);
+    }
+    assert_eq!(site.plan(), Plan::Interpret);
+    site.accept();
+    for _ in 0..3 {
+        site.refuse(TOO_BIG);
+    }
+    assert_eq!(site.plan(), Plan::Decline);
+    assert_eq!(site.refusals(), [(TOO_BIG, 5)]);
+    assert_eq!(site.last_refusal(), Some(TOO_BIG));
+    assert_eq!(site.tier(), Tier::Declined);
+}
+
+/// A rule with a decision: the double of a small word, else the word itself.
+fn rule<O: Ops>(o: &mut O, word: O::Word) -> O::Word {
+    const ROW: Field = Field::new("row", 8, Mem::U32);
+    let bound = o.constant(100);
+    if !o.test_lt(word, bound) {
+        return word;
+    }
+    let counter = o.symbol(&Symbol { name: "counter".into(), address: 64 });
+    let count = o.load(counter, ROW);
+    o.store(counter, ROW, word);
+    let one = o.constant(1);
+    let double = o.shl(word, one);
+    o.add(double, count)
+}
+
+#[test]
+fn both_readings_and_the_evaluator_agree() {
+    for word in [0, 3, 99, 100, u64::MAX] {
+        let (mut live, mut recorded, mut evaluated) =
+            (Table::default(), Table::default(), Table::default());
+        let expected = rule(&mut Live { host: &mut live }, word);
+        let (mut recorder, [param]) = Recorder::enter(&mut recorded, [word]);
+        let result = rule(&mut recorder, param);
+        assert_eq!(result.word, expected);
+        let trace = recorder.finish(result).expect("it did not return early");
+        assert_eq!(eval(&trace, &[word], &mut evaluated), Outcome::Done(expected));
+        assert_eq!(recorded.log, live.log);
+        assert_eq!(evaluated.log, live.log);
+    }
+}
+
+#[test]
+fn a_test_becomes_a_guard_in_its_direction() {
+    let mut host = Table::default();
+    let (mut recorder, [param]) = Recorder::enter(&mut host, [100]);
+    let result = rule(&mut recorder, param);
+    let trace = recorder.finish(result).expect("it did not return early");
+    expect![[r#"
+        v0:i64 =  param 0
+        v1:i64 =  const 100
+                  guard_ge v0 v1
+                  ret v0
+    "#]]
+    .assert_eq(&trace.to_string());
+    assert_eq!(eval(&trace, &[3], &mut host), Outcome::Exit(2));
+    assert_eq!(trace.guards(), ["word0 >= 100"]);
+}
+
+#[test]
+fn a_run_that_returned_early_leaves_no_trace() {
+    let mut host = Table::default();
+    for (condition, traced) in [(0, true), (1, false)] {
+        let (mut recorder, [param]) = Recorder::enter(&mut host, [condition]);
+        assert_eq!(recorder.return_if(param, param), !traced);
+        assert_eq!(recorder.finish(param).is_some(), traced);
+    }
+}
+
+#[test]
+fn guards_read_as_conditions() {
+    let mut trace = Trace::default();
+    let args = trace.push(Op::Param, vec![], Data::Imm(0));
+    let item = Field::new("arg", 0, Mem::I64).item(2);
+    let object = trace.push(Op::Load, vec![args], Data::Field(item));
+    let class = trace.push(Op::Load, vec![object], common::row("type", 8));
+    let float = trace.push(Op::Sym, vec![], symbol("float", 64));
+    trace.push(Op::GuardEq, vec![class, float], Data::None);
+    trace.push(Op::Ret, vec![object], Data::None);
+    assert_eq!(trace.guards(), ["arg[2].type == @float"]);
+}
