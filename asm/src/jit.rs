@@ -202,6 +202,13 @@ mod tests {
     use crate::tests::memory::forked;
 
     #[test]
+    fn threads_share_a_compiler_and_its_stubs() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Jit>();
+        shared::<Stub>();
+    }
+
+    #[test]
     fn a_child_that_was_forked_while_compiling_refuses() {
         let jit = Jit::default();
         let held = jit.lock();

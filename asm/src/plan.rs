@@ -118,10 +118,8 @@ fn fates(trace: &Trace, uses: &[u32]) -> Vec<Fate> {
                 && constant(trace, other) == Some(0)
             {
                 fates[arg.index()] = Fate::Fold;
-                for (x, y) in [(0, 1), (1, 0)].map(|(x, y)| (masked.args[x], masked.args[y])) {
-                    if loads_word(x) && constant(trace, y).is_some() {
-                        fates[x.index()] = Fate::Fold;
-                    }
+                for bits in masked.args.iter().filter(|bits| loads_word(**bits)) {
+                    fates[bits.index()] = Fate::Fold;
                 }
             }
         }

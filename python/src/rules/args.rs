@@ -234,11 +234,8 @@ fn char_pointer<O: Ops>(
     object: O::Word,
     class: O::Word,
 ) -> Option<O::Word> {
-    if let Some(word) = null(o, known, object) {
-        return Some(word);
-    }
     if !o.is(class, &known.symbols.bytes) {
-        return None;
+        return null(o, known, object);
     }
     let first = o.constant(layout::BYTES_FIRST.offset as u64);
     Some(o.add(object, first))

@@ -1,0 +1,55 @@
+"""Golden texts: the traces of a few functions and their machine code, the same on every version of a layout.
+
+`HOTCALL_BLESS=1` writes the files anew. 3.11 has texts of its own: its ints are laid out in another way, and its stubs
+also look at the class's call slot.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import python
+
+GOLDEN = Path(__file__).parent / "golden"
+LAYOUT = "3.11" if sys.version_info < (3, 12) else "3.12"
+
+PRELUDE = """if True:
+    import hotcall.auto, ctypes, os
+    from ctypes import *
+    lib = CDLL(os.environ["HOTCALL_FIXTURE"])
+    def show(library, restype, *argtypes):
+        function = library["mix_i"] if restype is not c_double else library["mix_d"]
+        function.restype, function.argtypes = restype, argtypes
+        return function
+    def tell(function, *args):
+        function(*args)
+        function(*args)
+        shapes = hotcall.explain(function).shapes
+        print(shapes[-1].trace + "\\n" + shapes[-1].disassembly, end="")
+"""
+
+CASES = {
+    "float": "tell(show(lib, c_double, c_double), 0.5)",
+    "ints": "tell(show(lib, c_int, c_int, c_ubyte), 5, 6)",
+    "large-int": "tell(show(lib, c_ulong, c_ulong), 2**60)",
+    "bytes-and-none": "tell(show(lib, None, c_char_p, c_void_p), b'x', None)",
+    "instance": "tell(show(lib, c_bool, c_short), c_short(3))",
+    "subclass-result": "tell(show(lib, type('Mine', (c_int,), {})), *[])",
+    "use-errno": "tell(show(CDLL(lib._name, use_errno=True), c_void_p), *[])",
+    "python-api": "tell(show(PyDLL(lib._name), c_float, c_float), 1.0)",
+    "on-the-stack": "tell(show(lib, c_double, *[c_double, c_int] * 9), *[0.5, 5] * 9)",
+}
+
+
+@pytest.mark.stubs
+@pytest.mark.parametrize("case", CASES)
+def test_text(case):
+    # The functions get arguments that they do not expect, which in C's conventions of this machine harms nobody.
+    done = python(PRELUDE + f"    {CASES[case]}\n", setting="threshold=1")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    file = GOLDEN / f"{case}-{LAYOUT}.txt"
+    if os.environ.get("HOTCALL_BLESS"):
+        file.write_text(done.stdout)
+    assert done.stdout == file.read_text()
