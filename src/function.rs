@@ -5,26 +5,26 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use hotcall_asm::Stub;
-use hotcall_core::{Error, Library, PreparedCall, Signature, Unplaced, Value};
+use hotcall_core::{Error, Library, Position, PreparedCall, Signature, Unplaced, Value};
 use hotcall_tracer::Site;
 
 use crate::engine::Engine;
 use crate::explain::Explanation;
 use crate::generic::generic;
-use crate::rules::{DONE, MOST_ARGS};
+use crate::rules::MOST_ARGS;
 use crate::typed::{Mismatch, Prototype, Typed};
 
 /// What a call enters: the function's newest stub, or the generic path. It
-/// takes the values of the call and their number, the place of the result, and
-/// the function's record, and returns [`DONE`] or why not.
-pub(crate) type Entry =
-    unsafe extern "C" fn(*const Value, usize, *mut MaybeUninit<Value>, *const Record) -> u64;
+/// takes the values of the call and their number, a flag that is set if the
+/// call is refused, and the function's record, and returns the canonical word
+/// of the result.
+pub(crate) type Entry = unsafe extern "C" fn(*const Value, usize, *mut bool, *const Record) -> u64;
 
 /// All that is known about one function. Its layout is fixed, so that stubs
 /// have the same text with every compiler.
@@ -36,6 +36,8 @@ pub(crate) struct Record {
     /// An [`Entry`]. Each that was ever here stays valid: stubs live as long as
     /// the process.
     entry: AtomicPtr<()>,
+    /// The tag of its results.
+    result_tag: u64,
     /// How often the generic path was entered.
     pub(crate) interpreted: AtomicU64,
     pub(crate) site: Site<Stub>,
@@ -82,25 +84,6 @@ impl Record {
     }
 }
 
-/// Reads a value in the two words in which the rules wrote it. As one load of
-/// 16 bytes, which the compiler would make of it, it would have to wait until
-/// both stores are done; this costs more than all the rest of a stub.
-///
-/// # Safety
-/// The value is there.
-#[inline(always)]
-unsafe fn read(value: &MaybeUninit<Value>) -> Value {
-    let words: *const MaybeUninit<u64> = value.as_ptr().cast();
-    // SAFETY: a value is two words, of which the second may be undefined.
-    let tag = unsafe { words.read_volatile() };
-    // SAFETY: as above.
-    let payload = unsafe { words.add(1) };
-    // SAFETY: as above.
-    let payload = unsafe { payload.read_volatile() };
-    // SAFETY: the caller vouches that this is a value.
-    unsafe { mem::transmute::<[MaybeUninit<u64>; 2], Value>([tag, payload]) }
-}
-
 /// A foreign function; cloning it gives another handle to the same one.
 #[derive(Clone)]
 pub struct Function {
@@ -122,9 +105,12 @@ impl Function {
         if signature.args().len() > MOST_ARGS {
             return Err(Unplaced::TooMany.into());
         }
+        let unsupported =
+            || Error::LongDouble { signature: signature.clone(), position: Position::Result };
         let record = Record {
             target,
             entry: AtomicPtr::new(generic as Entry as *mut ()),
+            result_tag: Value::tag_of(signature.result()).ok_or_else(unsupported)?,
             interpreted: AtomicU64::new(0),
             site: Site::new(engine.limits()),
             call: Arc::new(PreparedCall::new(signature)?),
@@ -152,18 +138,20 @@ impl Function {
     #[inline]
     pub unsafe fn call(&self, args: &[Value]) -> Result<Value, Error> {
         let record = &*self.record;
-        let mut result = MaybeUninit::uninit();
+        let mut refused = false;
         let entry = record.entry();
         // SAFETY:
-        // - `args` and `result` are what an entry asks for, and `record` is
+        // - `args` and `refused` are what an entry asks for, and `record` is
         //   this function's own.
         // - The caller vouches for the foreign call.
-        let status = unsafe { entry(args.as_ptr(), args.len(), &raw mut result, record) };
-        match status {
-            // SAFETY: the call was made, so there is a result.
-            DONE => Ok(unsafe { read(&result) }),
-            _ => Err(record.refusal(args)),
+        let word = unsafe { entry(args.as_ptr(), args.len(), &raw mut refused, record) };
+        if refused {
+            return Err(record.refusal(args));
         }
+        // SAFETY: the tag is that of the result's type, and the word is a
+        // canonical one of this type, whose low bytes are the payload. Each
+        // canonical word has a value.
+        Ok(unsafe { mem::transmute::<[u64; 2], Value>([record.result_tag, word]) })
     }
 
     /// The function as one of the Rust type `F`, e.g. `fn(i32, f64) -> f64`,

@@ -4,7 +4,6 @@
 
 #![allow(unsafe_code, reason = "entered from machine code, with raw pointers")]
 
-use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -14,19 +13,19 @@ use hotcall_tracer::{Helper, Host, Live, Mem, Plan, Recorder, Refusal};
 use crate::errno::Errno;
 use crate::function::{Entry, Record};
 use crate::machine::Machine;
-use crate::rules::{self, DONE, REFUSED};
+use crate::rules;
 
 /// Makes a call, without a stub. A panic here, which would be a bug, ends the
 /// process: none ever crosses the frames of stubs.
 ///
 /// # Safety
-/// - `args` points to `count` values, `out` to memory for one.
+/// - `args` points to `count` values, and `refused` may be written.
 /// - `record` is that of a function, for which the caller vouches as in
 ///   [`Function::call`](crate::Function::call).
 pub(crate) unsafe extern "C" fn generic(
     args: *const Value,
     count: usize,
-    out: *mut MaybeUninit<Value>,
+    refused: *mut bool,
     record: *const Record,
 ) -> u64 {
     // SAFETY: the caller vouches for it, and whoever calls a function has it.
@@ -34,29 +33,28 @@ pub(crate) unsafe extern "C" fn generic(
     let words = [
         args.expose_provenance() as u64,
         count as u64,
-        out.expose_provenance() as u64,
+        refused.expose_provenance() as u64,
         record.expose_provenance() as u64,
     ];
-    // SAFETY: the rules read `count` values at `args`, a record's own fields,
-    // and write one value to `out`, as the words are in this order. They call
-    // the record's target with words of its declared types.
+    // SAFETY: the rules read `count` values at `args` and a record's own fields,
+    // as the words are in this order, and write nothing. They call the record's
+    // target with words of its declared types.
     let mut host = Caller { machine: unsafe { Machine::new() }, errno: Errno::now() };
     this.interpreted.store(this.interpreted.load(Relaxed) + 1, Relaxed);
     let outcome = match this.site.plan() {
         Plan::Record => record_call(this, &mut host, words),
         Plan::Interpret | Plan::Decline => {
-            rules::call(&mut Live { host: &mut host }, &this.call, words).map(|_| ())
+            rules::call(&mut Live { host: &mut host }, &this.call, words)
         }
     };
-    let status = match outcome {
-        Ok(()) => DONE,
-        Err(refusal) => {
-            this.site.refuse(refusal);
-            REFUSED
-        }
-    };
+    let word = outcome.unwrap_or_else(|refusal| {
+        this.site.refuse(refusal);
+        // SAFETY: the caller lets it be written.
+        unsafe { *refused = true };
+        0
+    });
     host.errno.restore();
-    status
+    word
 }
 
 /// Makes the call, and compiles what it did.
@@ -65,16 +63,16 @@ pub(crate) unsafe extern "C" fn generic(
 /// What refuses the call. That the compiler refuses is no error: the call was
 /// made, and the site knows.
 #[cold]
-fn record_call(this: &Record, host: &mut Caller, words: [u64; 4]) -> Result<(), Refusal> {
+fn record_call(this: &Record, host: &mut Caller, words: [u64; 4]) -> Result<u64, Refusal> {
     let (mut recorder, words) = Recorder::enter(host, words);
-    let done = rules::call(&mut recorder, &this.call, words)?;
-    if let Some(trace) = recorder.finish(done) {
+    let result = rules::call(&mut recorder, &this.call, words)?;
+    if let Some(trace) = recorder.finish(result) {
         let fallback = generic as Entry as usize as u64;
         if let Ok(entry) = this.site.add(trace, this.engine.jit(), fallback) {
             this.publish(ptr::with_exposed_provenance_mut(entry as usize));
         }
     }
-    Ok(())
+    Ok(result.word)
 }
 
 /// The machine, and the errno that the program believes to have: the foreign

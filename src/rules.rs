@@ -11,11 +11,6 @@ use smallvec::SmallVec;
 
 use crate::function::Record;
 
-/// What a stub, and the generic path, return when the call was made.
-pub(crate) const DONE: u64 = 0;
-/// What they return when it was refused, and the function was not called.
-pub(crate) const REFUSED: u64 = 1;
-
 /// A call has too many values, or too few.
 const VALUE_COUNT: Refusal =
     Refusal::new("value-count", "pass one value for each argument of the signature");
@@ -61,9 +56,10 @@ const fn mem(ctype: CType) -> Option<Mem> {
     })
 }
 
-/// Calls a function with the array of `count` values at `args`, and writes its
-/// result to the value at `out`. The last word is the address of the function's
+/// Calls a function with the array of `count` values at `args`, and gives its
+/// result as a canonical word. The last word is the address of the function's
 /// [`Record`]: as the target is read there, equal signatures have equal traces.
+/// The word before it is for [`generic`](crate::generic::generic) alone.
 ///
 /// All checks come before all payloads, so that no payload waits in a register
 /// for the check of another.
@@ -74,7 +70,7 @@ const fn mem(ctype: CType) -> Option<Mem> {
 pub(crate) fn call<O: Ops>(
     ops: &mut O,
     call: &Arc<PreparedCall>,
-    [args, count, out, record]: [O::Word; 4],
+    [args, count, _, record]: [O::Word; 4],
 ) -> Result<O::Word, Refusal> {
     let signature = call.signature();
     if !ops.test_is(count, signature.args().len() as u64) {
@@ -92,29 +88,22 @@ pub(crate) fn call<O: Ops>(
     }
     let target = ops.load(record, TARGET);
     let result = ops.call(call, target, &words);
-    store(ops, signature.result(), out, result);
-    Ok(ops.constant(DONE))
+    Ok(canonical(ops, signature.result(), result))
 }
 
-/// Writes the result of a call, whose bits above its width are undefined, to
-/// the value at `out`. A bool becomes 0 or 1, as Rust demands. A payload is
-/// written as a whole word, and [`Record`]'s function reads it as one: a wider
-/// load than its store would have to wait until the store is done.
+/// The canonical word of a result, whose bits above its width are undefined.
 #[inline(always)]
-fn store<O: Ops>(ops: &mut O, ctype: CType, out: O::Word, result: O::Word) {
-    let Some(tag) = Value::tag_of(ctype) else { return };
-    let tag = ops.constant(tag);
-    ops.store(out, Field::new("result.tag", Value::TAG_OFFSET as i32, Mem::I64), tag);
-    let Some(mem) = mem(ctype) else { return };
-    let (mem, word) = match (ctype, mem) {
+fn canonical<O: Ops>(ops: &mut O, ctype: CType, result: O::Word) -> O::Word {
+    match (ctype, mem(ctype)) {
+        (_, None) => ops.constant(0),
         (CType::Bool, _) => {
             let byte = ops.extend(Mem::U8, result);
             let zero = ops.constant(0);
-            (Mem::I64, ops.ne(byte, zero))
+            ops.ne(byte, zero)
         }
-        (_, Mem::F32) => (Mem::I64, ops.bits32(result)),
-        (_, Mem::F64 | Mem::I64) => (mem, result),
-        _ => (Mem::I64, ops.extend(mem, result)),
-    };
-    ops.store(out, Field::new("result.value", Value::PAYLOAD_OFFSET as i32, mem), word);
+        (_, Some(Mem::F32)) => ops.bits32(result),
+        (_, Some(Mem::F64)) => ops.bits(result),
+        (_, Some(Mem::I64)) => result,
+        (_, Some(narrow)) => ops.extend(narrow, result),
+    }
 }

@@ -83,12 +83,11 @@ def main():
 
 def show_hotcall(workload):
     """What hotcall says of itself, and of one function that it has made fast."""
-    print(f"\n{hotcall.status()}")
-    if workload is None or hotcall.status().off:
-        return
     with hotcall.installed():
-        workload.run()
-        print(f"{hotcall.status()}\n\n{hotcall.explain(workload.functions[0])}")
+        print(f"\n{hotcall.status()}")
+        if workload and not hotcall.status().off:
+            workload.run()
+            print(f"\n{hotcall.explain(workload.functions[0])}")
 
 
 if __name__ == "__main__":
