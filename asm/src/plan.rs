@@ -67,8 +67,12 @@ impl Plan {
     /// Studies a verified trace for a stub with the convention `host`.
     ///
     /// # Errors
-    /// [`LONG_DOUBLE`] and [`FRAME_TOO_LARGE`], for calls that cannot be placed.
+    /// [`LONG_DOUBLE`] and [`FRAME_TOO_LARGE`], for calls that cannot be placed;
+    /// [`INVALID_TRACE`] if something stands before a parameter.
     pub(crate) fn new(trace: &Trace, host: &'static Convention) -> Result<Plan, Refusal> {
+        if trace.insts[..trace.params()].iter().any(|inst| inst.op != Op::Param) {
+            return Err(INVALID_TRACE);
+        }
         let uses = count_uses(trace);
         let fates = fates(trace, &uses);
         let calls = place_calls(trace, &fates, host)?;

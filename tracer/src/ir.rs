@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use hotcall_core::PreparedCall;
+use hotcall_core::{CType, Class, PreparedCall};
 
 use crate::host::Helper;
 
@@ -357,7 +357,7 @@ impl Inst {
             (ResultKind::Is(ty), _) => Some(ty),
             (ResultKind::Field, Data::Field(field)) => Some(field.mem.ty()),
             (ResultKind::Helper, Data::Helper(helper)) => helper.entry.result(),
-            (ResultKind::Signature, Data::Call(call)) => result_ty(call.signature().result()),
+            (ResultKind::Signature, Data::Call(call)) => carrier(call.signature().result()),
             _ => None,
         }
     }
@@ -371,13 +371,14 @@ impl Inst {
     }
 }
 
-/// The IR type that carries a value of the C type `ty`; none for `void`.
-pub(crate) fn result_ty(ty: hotcall_core::CType) -> Option<Ty> {
+/// The IR type that carries a value of the C type `ty`; none for `void`, and
+/// for what does not fit in a word.
+pub(crate) fn carrier(ty: CType) -> Option<Ty> {
     match ty.class() {
-        hotcall_core::Class::None => None,
-        hotcall_core::Class::Float32 => Some(Ty::F32),
-        hotcall_core::Class::Float64 => Some(Ty::F64),
-        _ => Some(Ty::I64),
+        Class::None | Class::X87 => None,
+        Class::Int => Some(Ty::I64),
+        Class::Float32 => Some(Ty::F32),
+        Class::Float64 => Some(Ty::F64),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ir::{Data, Effect, Inst, Op, Operands, Trace, Ty, result_ty};
+use crate::ir::{Data, Effect, Inst, Op, Operands, Trace, Ty, carrier};
 
 /// Why a trace is not well formed: the instruction's index, and the rule it breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +68,9 @@ pub fn verify(trace: &Trace) -> Result<(), Invalid> {
 
 /// What is wrong with the place of `inst`, if anything.
 fn misplaced(trace: &Trace, index: usize, inst: &Inst) -> Option<&'static str> {
+    let behind_others = index > 0 && trace.insts[index - 1].op != Op::Param;
     match (inst.op, &inst.data) {
-        (Op::Param, Data::Imm(number)) if *number != index as u64 => {
+        (Op::Param, Data::Imm(number)) if behind_others || *number != index as u64 => {
             Some("the parameters are not the first instructions, in order")
         }
         (Op::Ret, _) if index + 1 != trace.insts.len() => Some("ret is not the last instruction"),
@@ -84,7 +85,7 @@ fn operand_types(inst: &Inst) -> Option<Vec<Ty>> {
         (Operands::AddressAndField, Data::Field(field)) => Some(vec![Ty::I64, field.mem.ty()]),
         (Operands::Helper, Data::Helper(helper)) => Some(helper.entry.params().to_vec()),
         (Operands::Signature, Data::Call(call)) => {
-            let args = call.signature().args().iter().map(|&ty| result_ty(ty));
+            let args = call.signature().args().iter().map(|&ty| carrier(ty));
             std::iter::once(Some(Ty::I64)).chain(args).collect()
         }
         _ => None,

@@ -73,6 +73,13 @@ fn parameters_come_first_and_ret_last() {
         param(t);
     };
     check(late, "the parameters are not the first");
+    let apart = |t: &mut Trace| {
+        let a = param(t);
+        t.push(Op::Const, vec![], Data::Imm(1));
+        t.push(Op::Param, vec![], Data::Imm(2));
+        ret(t, a);
+    };
+    check(apart, "the parameters are not the first");
     let unfinished = |t: &mut Trace| {
         param(t);
     };

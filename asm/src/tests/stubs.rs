@@ -84,6 +84,10 @@ fn what_is_refused() {
     check(Abi::HOST, &call_with(9000), FRAME_TOO_LARGE);
     check(Abi::HOST, &Trace::default(), INVALID_TRACE);
     let (mut b, [x]) = Builder::new();
+    b.number(7);
+    b.trace.push(Op::Param, vec![], hotcall_tracer::Data::Imm(2));
+    check(Abi::HOST, &b.ret(x), INVALID_TRACE);
+    let (mut b, [x]) = Builder::new();
     b.op(Op::ToF64, &[hotcall_tracer::Val(9)]);
     check(Abi::HOST, &b.ret(x), INVALID_TRACE);
 }
