@@ -2,8 +2,9 @@
 //! that reads its arguments from the same values. The ways to call take turns
 //! in one process, so that each round compares them under equal conditions.
 //!
-//! `cargo bench` prints for each way the least time of a call, and the least
-//! and the median ratio of the rounds; `--test` only shows that it runs.
+//! `cargo bench` prints for each way the least time of a call, then its ratio
+//! by the least times and in the median of the rounds. With `--test` it only
+//! shows that it runs.
 
 #![allow(clippy::print_stdout, reason = "this program prints a table")]
 
@@ -13,9 +14,8 @@ use std::hint::black_box;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use hotcall::{CType, Engine, Function, Options, Signature, Typed, Value};
+use hotcall::{CType, Engine, Function, Library, Options, Signature, Typed, Value};
 use hotcall_core::PreparedCall;
-use hotcall_fixtures::{fix_add, fix_half, fix_six};
 use libffi::middle::{Cif, Type};
 use libffi::raw::ffi_call;
 
@@ -45,10 +45,13 @@ fn way<'a, T>(name: &'static str, mut call: impl FnMut() -> T + 'a) -> Way<'a> {
     Way { name, run: Box::new(run) }
 }
 
-/// A function in an engine with this `hot`.
-fn function(hot: u32, target: *const c_void, signature: &Signature) -> Function {
+/// A fixture, with an engine of this `hot`. It is the one in the shared library,
+/// which is as far away as foreign functions are.
+fn function(hot: u32, name: &str, signature: &Signature) -> Function {
     let engine = Engine::new(Options { hot, ..Options::default() });
-    engine.function("f", target, signature).unwrap()
+    // SAFETY: the fixtures have no initialisers.
+    let library = unsafe { Library::open_with(&engine, hotcall_fixtures::SHARED) }.unwrap();
+    library.function(name, signature).unwrap()
 }
 
 /// The ways of libffi, to which words go in. `types` are those of the
@@ -86,21 +89,26 @@ fn compare(signature: &Signature, ways: &mut [Way<'_>], effort: Effort) {
     }
     println!("{signature}");
     for (index, way) in ways.iter().enumerate() {
-        let least = rounds.iter().map(|round| round[index]).fold(f64::INFINITY, f64::min);
-        let least = least / f64::from(effort.calls) * 1e9;
-        let (min, median) = ratios(&rounds, index, 0);
-        println!("  {:<13} {least:6.2} ns   x {min:5.2} min   x {median:5.2} median", way.name);
+        let nanoseconds = least(&rounds, index) / f64::from(effort.calls) * 1e9;
+        println!("  {:<15} {nanoseconds:6.2} ns   {}", way.name, ratios(&rounds, index, 0));
     }
     let position = |name| ways.iter().position(|way| way.name == name).unwrap();
-    let (min, median) = ratios(&rounds, position("ffi_call"), position("stub"));
-    println!("  ffi_call / stub           x {min:5.2} min   x {median:5.2} median");
+    let gain = ratios(&rounds, position("ffi_call"), position("stub"));
+    println!("  ffi_call / stub             {gain}");
 }
 
-/// The least and the median of the rounds' ratios of two ways.
-fn ratios(rounds: &[Vec<f64>], of: usize, to: usize) -> (f64, f64) {
+/// The least time that a way took in a round.
+fn least(rounds: &[Vec<f64>], way: usize) -> f64 {
+    rounds.iter().map(|round| round[way]).fold(f64::INFINITY, f64::min)
+}
+
+/// How many times as long one way takes as another: by their least times, and
+/// in the median of the rounds.
+fn ratios(rounds: &[Vec<f64>], of: usize, to: usize) -> String {
     let mut ratios: Vec<f64> = rounds.iter().map(|round| round[of] / round[to]).collect();
     ratios.sort_by(f64::total_cmp);
-    (ratios[0], ratios[ratios.len() / 2])
+    let median = ratios[ratios.len() / 2];
+    format!("x {:5.2} least, {median:5.2} median", least(rounds, of) / least(rounds, to))
 }
 
 /// The type, once for each argument.
@@ -114,22 +122,27 @@ macro_rules! for_each {
 macro_rules! case {
     ($effort:expr, $fixture:ident($($arg:ident)*), $variant:ident $rust:ident) => {{
         type Prototype = fn($(for_each!($arg $rust)),*) -> $rust;
-        let target = $fixture as *const c_void;
-        let $fixture: unsafe extern "C" fn($(for_each!($arg $rust)),*) -> $rust = black_box($fixture);
         let args = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(|number: f64| Value::$variant(number as $rust));
         let args = &args[..[$(stringify!($arg)),*].len()];
         let types = vec![CType::$variant; args.len()];
         let signature = Signature::new(types, CType::$variant).unwrap();
-        let [stub, interpreter] = [1, 0].map(|hot| function(hot, target, &signature));
+        let [stub, interpreter] = [1, 0].map(|hot| function(hot, stringify!($fixture), &signature));
         let types = Cif::new([$(for_each!($arg Type::$rust())),*], Type::$rust());
         let [ffi_call, prepared] = libffi_ways(&stub, types, args);
         // SAFETY: the fixture has this signature.
+        let pointer = unsafe {
+            std::mem::transmute::<
+                *const c_void,
+                unsafe extern "C" fn($(for_each!($arg $rust)),*) -> $rust,
+            >(black_box(stub.address()))
+        };
+        // SAFETY: as above.
         let typed: Typed<Prototype> = unsafe { stub.typed() }.unwrap();
         let mut ways = [
             way("direct", || {
                 let [$(Value::$variant($arg)),*] = *black_box(args) else { unreachable!() };
                 // SAFETY: the fixture takes any numbers.
-                unsafe { $fixture($($arg),*) }
+                unsafe { pointer($($arg),*) }
             }),
             way("typed", || {
                 let [$(Value::$variant($arg)),*] = *black_box(args) else { unreachable!() };

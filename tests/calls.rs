@@ -1,19 +1,16 @@
 //! Calls of the fixtures, one property each: results in the interpreter and in
 //! the stub, errno, alignment, typed views, errors, sharing.
 
-use std::ffi::c_void;
+mod common;
+
 use std::io;
 
+use common::fixture;
 use hotcall::{Engine, Error, Function, Options, Tier, Typed, Value};
-use hotcall_fixtures as fix;
 
 /// An engine that compiles a function at its second call.
 fn eager() -> Engine {
     Engine::new(Options { hot: 2, ..Options::default() })
-}
-
-fn function(engine: &Engine, address: *const c_void, signature: &str) -> Function {
-    engine.function("f", address, signature).unwrap()
 }
 
 /// Calls a fixture that takes any values of its types.
@@ -25,8 +22,8 @@ fn call(function: &Function, args: &[Value]) -> Result<Value, Error> {
 
 /// Calls thrice, in the interpreter, recorded, and in the stub.
 #[track_caller]
-fn check(address: *const c_void, signature: &str, args: &[Value], want: Value) {
-    let function = function(&eager(), address, signature);
+fn check(name: &str, signature: &str, args: &[Value], want: Value) {
+    let function = fixture(&eager(), name, signature);
     for tier in [Tier::Interpreter, Tier::Interpreter, Tier::Stub] {
         assert_eq!(function.explain().tier, tier, "{signature}");
         assert_eq!(call(&function, args).unwrap(), want, "{signature} {tier:?}");
@@ -37,44 +34,46 @@ fn check(address: *const c_void, signature: &str, args: &[Value], want: Value) {
 #[test]
 fn results_are_the_same_in_every_tier() {
     use Value::{Bool, F64, I8, I16, I32, U8, U16, U32, U64, Void};
-    check(fix::fix_add as _, "fn(i32, i32) -> i32", &[I32(i32::MAX), I32(1)], I32(i32::MIN));
-    check(fix::fix_half as _, "fn(f64) -> f64", &[F64(-3.0)], F64(-1.5));
-    check(fix::fix_add_d as _, "fn(f64, f64) -> f64", &[F64(0.5), F64(0.25)], F64(0.75));
-    check(fix::fix_nothing as _, "fn()", &[], Void);
+    check("fix_add", "fn(i32, i32) -> i32", &[I32(i32::MAX), I32(1)], I32(i32::MIN));
+    check("fix_half", "fn(f64) -> f64", &[F64(-3.0)], F64(-1.5));
+    check("fix_add_d", "fn(f64, f64) -> f64", &[F64(0.5), F64(0.25)], F64(0.75));
+    check("fix_nothing", "fn()", &[], Void);
     let six = [1, 2, 3, 4, 5, 6].map(I32);
-    check(fix::fix_six as _, "fn(int, int, int, int, int, int) -> int", &six, I32(91));
+    check("fix_six", "fn(int, int, int, int, int, int) -> int", &six, I32(91));
     let text = c"hot".as_ptr().into();
-    check(fix::fix_length as _, "fn(const char *) -> size_t", &[text], U64(3));
+    check("fix_length", "fn(const char *) -> size_t", &[text], U64(3));
 
-    check(fix::fix_dirty8 as _, "fn(i8) -> i8", &[I8(-1)], I8(-1));
-    check(fix::fix_dirty8 as _, "fn(u8) -> u8", &[U8(255)], U8(255));
-    check(fix::fix_dirty8 as _, "fn(bool) -> bool", &[Bool(false)], Bool(false));
-    check(fix::fix_dirty8 as _, "fn(u8) -> bool", &[U8(0x80)], Bool(true));
-    check(fix::fix_dirty16 as _, "fn(i16) -> i16", &[I16(-2)], I16(-2));
-    check(fix::fix_dirty16 as _, "fn(u16) -> u16", &[U16(0xfffe)], U16(0xfffe));
-    check(fix::fix_dirty32 as _, "fn(i32) -> i32", &[I32(-3)], I32(-3));
-    check(fix::fix_dirty32 as _, "fn(u32) -> u32", &[U32(u32::MAX)], U32(u32::MAX));
+    check("fix_dirty8", "fn(i8) -> i8", &[I8(-1)], I8(-1));
+    check("fix_dirty8", "fn(u8) -> u8", &[U8(255)], U8(255));
+    check("fix_dirty8", "fn(bool) -> bool", &[Bool(false)], Bool(false));
+    check("fix_dirty8", "fn(u8) -> bool", &[U8(0x80)], Bool(true));
+    check("fix_dirty16", "fn(i16) -> i16", &[I16(-2)], I16(-2));
+    check("fix_dirty16", "fn(u16) -> u16", &[U16(0xfffe)], U16(0xfffe));
+    check("fix_dirty32", "fn(i32) -> i32", &[I32(-3)], I32(-3));
+    check("fix_dirty32", "fn(u32) -> u32", &[U32(u32::MAX)], U32(u32::MAX));
 
-    check(fix::fix_misalignment as _, "fn() -> u64", &[], U64(0));
+    check("fix_misalignment", "fn() -> u64", &[], U64(0));
 }
 
 #[test]
 fn functions_of_microsofts_convention() {
     use Value::{I32, U8, U64};
     let sum = r#"extern "win64" fn(i32, i32) -> i32"#;
-    check(fix::fix_ms_add as _, sum, &[I32(7), I32(-9)], I32(-2));
-    check(fix::fix_ms_dirty8 as _, r#"extern "win64" fn(u8) -> u8"#, &[U8(200)], U8(200));
-    check(fix::fix_ms_misalignment as _, r#"extern "win64" fn() -> u64"#, &[], U64(0));
+    check("fix_ms_add", sum, &[I32(7), I32(-9)], I32(-2));
+    check("fix_ms_dirty8", r#"extern "win64" fn(u8) -> u8"#, &[U8(200)], U8(200));
+    check("fix_ms_misalignment", r#"extern "win64" fn() -> u64"#, &[], U64(0));
 }
 
 /// The function finds the errno of before, and the caller that of after, in
 /// every tier and while compiling.
 #[test]
 fn errno_passes_both_ways() {
-    let swap = function(&eager(), fix::fix_swap_errno as _, "fn(i32) -> i32");
+    let swap = fixture(&eager(), "fix_swap_errno", "fn(i32) -> i32");
+    // SAFETY: the function has this signature.
+    let direct: Typed<fn(i32) -> i32> = unsafe { swap.typed() }.unwrap();
     for round in 1..6 {
-        // SAFETY: this function takes any number.
-        unsafe { fix::fix_swap_errno(100 + round) };
+        // SAFETY: it takes any number.
+        unsafe { direct.call(100 + round) };
         let found = call(&swap, &[Value::I32(200 + round)]);
         let left = io::Error::last_os_error().raw_os_error();
         assert_eq!((found.unwrap(), left), (Value::I32(100 + round), Some(200 + round)));
@@ -84,14 +83,14 @@ fn errno_passes_both_ways() {
 
 #[test]
 fn wrong_values_are_refused_by_name_in_every_tier() {
-    let add = function(&eager(), fix::fix_add as _, "fn(i32, i32) -> i32");
+    let add = fixture(&eager(), "fix_add", "fn(i32, i32) -> i32");
     let good = [Value::I32(1), Value::I32(2)];
     for _ in 0..4 {
         let wrong = [Value::I32(1), Value::U32(2)];
         let error = call(&add, &wrong).unwrap_err();
-        assert_eq!(error.to_string(), "argument 2 of `f` is i32; pass this, not u32");
+        assert_eq!(error.to_string(), "argument 2 of `fix_add` is i32; pass this, not u32");
         let error = call(&add, &good[..1]).unwrap_err();
-        assert_eq!(error.to_string(), "`f` takes 2 arguments; pass these, not 1");
+        assert_eq!(error.to_string(), "`fix_add` takes 2 arguments; pass these, not 1");
         assert_eq!(call(&add, &good).unwrap(), Value::I32(3));
     }
     let explanation = add.explain();
@@ -103,7 +102,7 @@ fn wrong_values_are_refused_by_name_in_every_tier() {
 /// not keep it from being compiled.
 #[test]
 fn a_refused_call_is_not_recorded() {
-    let half = function(&eager(), fix::fix_half as _, "fn(f64) -> f64");
+    let half = fixture(&eager(), "fix_half", "fn(f64) -> f64");
     for _ in 0..50 {
         assert!(call(&half, &[Value::F32(1.0)]).is_err());
     }
@@ -121,7 +120,7 @@ fn without_executable_memory_calls_are_interpreted() {
         Options { hot: 0, ..Options::default() },
     ] {
         let engine = Engine::new(options);
-        let add = function(&engine, fix::fix_add as _, "fn(i32, i32) -> i32");
+        let add = fixture(&engine, "fix_add", "fn(i32, i32) -> i32");
         for _ in 0..100 {
             assert_eq!(call(&add, &[Value::I32(1), Value::I32(2)]).unwrap(), Value::I32(3));
         }
@@ -139,7 +138,7 @@ fn when_code_memory_is_full_calls_are_interpreted() {
     let refusal = (0..40).find_map(|count| {
         // A function may be called with more arguments than it takes.
         let signature = format!("fn({})", "i32, ".repeat(count));
-        let nothing = function(&engine, fix::fix_nothing as _, &signature);
+        let nothing = fixture(&engine, "fix_nothing", &signature);
         let args = vec![Value::I32(0); count];
         assert_eq!(call(&nothing, &args).unwrap(), Value::Void);
         assert_eq!(call(&nothing, &args).unwrap(), Value::Void);
@@ -152,8 +151,8 @@ fn when_code_memory_is_full_calls_are_interpreted() {
 #[test]
 fn equal_signatures_share_their_code() {
     let engine = eager();
-    let add = function(&engine, fix::fix_add as _, "fn(i32, i32) -> i32");
-    let back = function(&engine, fix::fix_six as _, "fn(int, int) -> int");
+    let add = fixture(&engine, "fix_add", "fn(i32, i32) -> i32");
+    let back = fixture(&engine, "fix_six", "fn(int, int) -> int");
     for _ in 0..3 {
         call(&add, &[Value::I32(1), Value::I32(2)]).unwrap();
         call(&back, &[Value::I32(1), Value::I32(2)]).unwrap();
@@ -167,14 +166,14 @@ fn equal_signatures_share_their_code() {
 #[test]
 fn typed_views_call_by_the_signatures_convention() {
     let engine = eager();
-    let add = function(&engine, fix::fix_add as _, "fn(i32, i32) -> i32");
+    let add = fixture(&engine, "fix_add", "fn(i32, i32) -> i32");
     // SAFETY: `fix_add` has this signature.
     let typed: Typed<fn(i32, i32) -> i32> = unsafe { add.typed() }.unwrap();
     drop(add);
     // SAFETY: it takes any numbers.
     assert_eq!(unsafe { typed.call(40, 2) }, 42);
 
-    let add = function(&engine, fix::fix_ms_add as _, r#"extern "win64" fn(i32, i32) -> i32"#);
+    let add = fixture(&engine, "fix_ms_add", r#"extern "win64" fn(i32, i32) -> i32"#);
     // SAFETY: `fix_ms_add` has this signature.
     let typed: Typed<fn(i32, i32) -> i32> = unsafe { add.typed() }.unwrap();
     // SAFETY: it takes any numbers.
@@ -184,7 +183,7 @@ fn typed_views_call_by_the_signatures_convention() {
 
 #[test]
 fn types_that_do_not_fit_are_named() {
-    let add = function(&eager(), fix::fix_add as _, "fn(i32, i32) -> i32");
+    let add = fixture(&eager(), "fix_add", "fn(i32, i32) -> i32");
     macro_rules! check {
         ($prototype:ty, $want:literal) => {
             // SAFETY: `fix_add` has the signature that it was declared with.
@@ -192,11 +191,11 @@ fn types_that_do_not_fit_are_named() {
             assert_eq!(mismatch.to_string(), $want);
         };
     }
-    check!(fn(i32, u32) -> i32, "argument 2 of `f` is i32; in the Rust type it is u32");
-    check!(fn(i32) -> i32, "argument 2 of `f` is i32; in the Rust type it is missing");
+    check!(fn(i32, u32) -> i32, "argument 2 of `fix_add` is i32; in the Rust type it is u32");
+    check!(fn(i32) -> i32, "argument 2 of `fix_add` is i32; in the Rust type it is missing");
     check!(
         fn(i32, i32, *const u8) -> i32,
-        "argument 3 of `f` is missing; in the Rust type it is ptr"
+        "argument 3 of `fix_add` is missing; in the Rust type it is ptr"
     );
-    check!(fn(i32, i32), "the result of `f` is i32; in the Rust type it is void");
+    check!(fn(i32, i32), "the result of `fix_add` is i32; in the Rust type it is void");
 }

@@ -1,11 +1,13 @@
 //! Functions under use from several sides at once: threads while they warm up,
 //! callbacks that call them again, and forks.
 
+mod common;
+
 use std::sync::{Barrier, OnceLock};
 use std::thread;
 
+use common::fixture;
 use hotcall::{Engine, Function, Options, Tier, Value};
-use hotcall_fixtures as fix;
 
 /// Calls `fix_add`, or a function like it.
 fn add(function: &Function, a: i32, b: i32) -> i32 {
@@ -21,7 +23,7 @@ fn threads_warm_the_same_function() {
     const THREADS: i32 = 8;
     for round in 0..20 {
         let engine = Engine::new(Options { hot: 10, ..Options::default() });
-        let function = engine.function("add", fix::fix_add as _, "fn(i32, i32) -> i32").unwrap();
+        let function = fixture(&engine, "fix_add", "fn(i32, i32) -> i32");
         let start = Barrier::new(THREADS as usize);
         thread::scope(|scope| {
             for thread in 0..THREADS {
@@ -45,7 +47,7 @@ fn call_back() -> &'static Function {
     FUNCTION.get_or_init(|| {
         let engine = Engine::new(Options { hot: 3, ..Options::default() });
         let signature = "fn(ptr, i32) -> i32";
-        engine.function("call_back", fix::fix_call_back as _, signature).unwrap()
+        fixture(&engine, "fix_call_back", signature)
     })
 }
 
@@ -79,14 +81,14 @@ fn a_callback_calls_the_same_function() {
 #[test]
 fn a_fork_has_code_of_its_own() {
     let engine = Engine::new(Options { hot: 1, ..Options::default() });
-    let function = |signature| engine.function("f", fix::fix_add as _, signature).unwrap();
+    let function = |signature| fixture(&engine, "fix_add", signature);
     let old = function("fn(i32, i32) -> i32");
     assert_eq!(add(&old, 1, 2), 3);
 
     // SAFETY: the child only calls functions of this test, which take no lock
     // that another thread may hold, and ends without unwinding.
     let child = unsafe { libc::fork() };
-    let works = std::panic::catch_unwind(|| {
+    let works = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let new = match child {
             0 => function("fn(i32, i32, i32) -> i32"),
             _ => function("fn(i32, i32, f64) -> i32"),

@@ -2,29 +2,58 @@
 //! interpreter, and by the Rust compiler. They agree on results, on what the
 //! function saw, and on errors.
 
+mod common;
+
 use std::ffi::c_void;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arbtest::arbitrary::{Result as Draw, Unstructured};
 use arbtest::arbtest;
+use common::fixture;
 use hotcall::{CType, Engine, Function, Options, Tier, Typed, Value};
-use hotcall_fixtures as fix;
 
+/// How the function is declared, in C's and in Rust's words.
 const TEN: &str = "(i8, f32, u16, f64, bool, i64, ptr, f64, u8, i32) -> f64";
 type Ten = fn(i8, f32, u16, f64, bool, i64, *mut c_void, f64, u8, i32) -> f64;
 
-/// `fix_seen` is one for all tests.
-static SEEN: Mutex<()> = Mutex::new(());
+/// What the function received last: as many words as it takes.
+type Seen = [u64; 10];
 
-fn seen_is_ours() -> MutexGuard<'static, ()> {
-    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+/// The ways to call the function, and to what it received.
+struct Subject {
+    stub: Function,
+    interpreter: Function,
+    typed: Typed<Ten>,
+    seen: *const Seen,
 }
 
-fn seen() -> [u64; 16] {
-    let seen = &raw const fix::fix_seen;
-    // SAFETY: it is as large, and only functions write it that are called
-    // behind the lock.
-    unsafe { seen.read_volatile() }
+impl Subject {
+    /// The result or the error as a text, and what the function received.
+    fn observe(&self, function: &Function, args: &[Value]) -> (String, Seen) {
+        // SAFETY: the fixture has this signature and takes any values.
+        match unsafe { function.call(args) } {
+            Ok(value) => (format!("{:#x}", value.word()), self.seen()),
+            Err(error) => (error.to_string(), Seen::default()),
+        }
+    }
+
+    /// The same with the compiler's own call; none if the values do not suit.
+    fn direct(&self, args: &[Value]) -> Option<(String, Seen)> {
+        use Value::{Bool, F32, F64, I8, I32, I64, Pointer, U8, U16};
+        let [I8(a), F32(b), U16(c), F64(d), Bool(e), I64(f), Pointer(g), F64(h), U8(i), I32(j)] =
+            *args
+        else {
+            return None;
+        };
+        // SAFETY: the fixture has this signature and takes any values.
+        let result = unsafe { self.typed.call(a, b, c, d, e, f, g, h, i, j) };
+        Some((format!("{:#x}", result.to_bits()), self.seen()))
+    }
+
+    fn seen(&self) -> Seen {
+        // SAFETY: the library's `fix_seen` is no smaller, and no other thread
+        // calls the function.
+        unsafe { self.seen.read_volatile() }
+    }
 }
 
 /// Values that nearly always suit the types.
@@ -42,64 +71,47 @@ fn values(u: &mut Unstructured<'_>, types: &[CType]) -> Draw<Vec<Value>> {
     types.into_iter().map(value).collect()
 }
 
-/// The result or the error as a text, and what the function saw.
-fn observe(function: &Function, args: &[Value]) -> (String, [u64; 16]) {
-    // SAFETY: the fixture has this signature and takes any values.
-    match unsafe { function.call(args) } {
-        Ok(value) => (format!("{:#x}", value.word()), seen()),
-        Err(error) => (error.to_string(), [0; 16]),
-    }
-}
-
-/// The same with the compiler's own call; none if the values do not suit.
-fn direct(typed: &Typed<Ten>, args: &[Value]) -> Option<(String, [u64; 16])> {
-    use Value::{Bool, F32, F64, I8, I32, I64, Pointer, U8, U16};
-    let [I8(a), F32(b), U16(c), F64(d), Bool(e), I64(f), Pointer(g), F64(h), U8(i), I32(j)] = *args
-    else {
-        return None;
-    };
-    // SAFETY: the fixture has this signature and takes any values.
-    let result = unsafe { typed.call(a, b, c, d, e, f, g, h, i, j) };
-    Some((format!("{:#x}", result.to_bits()), seen()))
-}
-
 /// How long each test may run, in milliseconds.
 fn fuzz_ms() -> u64 {
     std::env::var("HOTCALL_FUZZ_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(300)
 }
 
-fn check(address: *const c_void, convention: &str) {
-    let _guard = seen_is_ours();
+/// Compares the ways to call the function `name`, whose recorded words are at
+/// the address that `seen` gives.
+fn check(name: &str, seen: &str, convention: &str) {
     let signature = format!("extern \"{convention}\" fn{TEN}");
-    let make = |hot| {
+    let [stub, interpreter] = [1, 0].map(|hot| {
         let engine = Engine::new(Options { hot, ..Options::default() });
-        engine.function("ten", address, signature.as_str()).unwrap()
-    };
-    let [stub, interpreter] = [make(1), make(0)];
+        fixture(&engine, name, &signature)
+    });
+    let place = fixture(&Engine::default(), seen, "fn() -> ptr");
+    // SAFETY: it gives the address of a static.
+    let Ok(Value::Pointer(seen)) = (unsafe { place.call(&[]) }) else { unreachable!() };
     // SAFETY: the fixture has this signature.
     let typed: Typed<Ten> = unsafe { stub.typed() }.unwrap();
+    let subject = Subject { stub, interpreter, typed, seen: seen.cast() };
     arbtest(|u| {
-        let args = values(u, stub.signature().args())?;
-        let want = observe(&interpreter, &args);
-        assert_eq!(observe(&stub, &args), want, "{args:?}\n{}", stub.explain());
-        match direct(&typed, &args) {
+        let args = values(u, subject.stub.signature().args())?;
+        let want = subject.observe(&subject.interpreter, &args);
+        assert_eq!(subject.observe(&subject.stub, &args), want, "{args:?}");
+        match subject.direct(&args) {
             Some(called) => assert_eq!(called, want, "{args:?}"),
             None => assert!(want.0.contains("pass"), "{args:?} were accepted: {want:?}"),
         }
         Ok(())
     })
     .budget_ms(fuzz_ms());
-    assert_eq!(stub.explain().tier, Tier::Stub, "{}", stub.explain());
-    assert_eq!(interpreter.explain().tier, Tier::Interpreter);
+    let tiers = [&subject.stub, &subject.interpreter].map(|function| function.explain().tier);
+    assert_eq!(tiers, [Tier::Stub, Tier::Interpreter], "{}", subject.stub.explain());
 }
 
 #[test]
 fn the_systems_convention() {
-    check(fix::fix_ten as _, "C");
+    check("fix_ten", "fix_ten_seen", "C");
 }
 
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn microsofts_convention() {
-    check(fix::fix_ms_ten as _, "win64");
+    check("fix_ms_ten", "fix_ms_ten_seen", "win64");
 }

@@ -52,7 +52,7 @@ def measure_all(rounds):
         stubs=call_results(stubs),
         sizes={label: case["bytes"] for label, case in stubs.items()},
         interpreter=call_results(interpreter),
-        cold={label: times and results(times) for label, times in cold.items()},
+        cold={label: results(times) for label, times in cold.items()},
         compiling=measure("compiling.py", "threshold=1"),
     )
 

@@ -15,20 +15,17 @@ import hotcall
 CALLS = 1000
 
 
-def time_case(case, libraries, ext, rounds):
-    """The results of one case by contender, such as "released ctypes"."""
+def groups_of(case, libraries, ext):
+    """The contenders of one case, named (label, gil, kind), in groups to be timed by turns."""
     outside, plain, hot = [], [], []
-    wants = None
     for gil in ["released", "held"]:
         wrapped = cases.extension_function(ext, case, gil)
-        wants = wrapped(*case.args)
         function = libraries.declare(case, gil)
-        check(case, function, wants)
-        outside.append(Contender(f"{gil} extension", wrapped, case.args))
-        plain.append(Contender(f"{gil} ctypes", function, case.args))
-        hot.append(Contender(f"{gil} hotcall", function, case.args))
-    groups = [Group(outside), Group(plain), Group(hot, hotcall.install, hotcall.uninstall)]
-    return alternate(groups, rounds, CALLS)
+        check(case, function, wrapped(*case.args))
+        outside.append(Contender((case.label, gil, "extension"), wrapped, case.args))
+        plain.append(Contender((case.label, gil, "ctypes"), function, case.args))
+        hot.append(Contender((case.label, gil, "hotcall"), function, case.args))
+    return [Group(outside), Group(plain), Group(hot, hotcall.install, hotcall.uninstall)]
 
 
 def check(case, function, wants):
@@ -56,11 +53,10 @@ def main():
     rounds = int(sys.argv[1])
     folder = build.build()
     libraries, ext = cases.Libraries(folder), build.load_extension(folder)
-    results = {}
-    for case in cases.CASES:
-        timed = time_case(case, libraries, ext, rounds)
-        times = {name: result.times for name, result in timed.items()}
-        results[case.label] = {"bytes": stub_bytes(case, libraries), "times": times}
+    groups = [group for case in cases.CASES for group in groups_of(case, libraries, ext)]
+    results = {case.label: {"bytes": stub_bytes(case, libraries), "times": {}} for case in cases.CASES}
+    for (label, gil, kind), result in alternate(groups, rounds, CALLS).items():
+        results[label]["times"][f"{gil} {kind}"] = result.times
     json.dump(results, sys.stdout)
 
 

@@ -53,22 +53,22 @@ class FleetingContender(Contender):
         self.times[-1] /= OBJECTS * self.function.calls
 
 
-def fleeting(library, calls, rounds):
-    """New objects that are called `calls` times each."""
-    plain = FleetingContender("ctypes", Fleeting(library, calls), ())
-    hot = FleetingContender("hotcall", Fleeting(library, calls), ())
-    return alternate([Group([plain]), Group([hot], hotcall.install, hotcall.uninstall)], rounds, CALLS)
+def fleeting(label, library, calls):
+    """Groups for new objects that are called `calls` times each."""
+    plain = FleetingContender((label, "ctypes"), Fleeting(library, calls), ())
+    hot = FleetingContender((label, "hotcall"), Fleeting(library, calls), ())
+    return [Group([plain]), Group([hot], hotcall.install, hotcall.uninstall)]
 
 
-def refused(function, args, rounds):
-    """One function that is called often, and that hotcall leaves to ctypes."""
-    plain = Contender("ctypes", function, args)
-    hot = Contender("hotcall", function, args)
+def refused(label, function, arg):
+    """Groups for one function that is called often, and that hotcall leaves to ctypes; none if it does not."""
+    plain = Contender((label, "ctypes"), function, (arg,))
+    hot = Contender((label, "hotcall"), function, (arg,))
     with hotcall.installed():
         hot.warm(1000)
         if hotcall.explain(function).tier != "ctypes":
-            return None
-    return alternate([Group([plain]), Group([hot], hotcall.install, hotcall.uninstall)], rounds, CALLS, warming=300)
+            return []
+    return [Group([plain]), Group([hot], hotcall.install, hotcall.uninstall)]
 
 
 def with_errcheck(library):
@@ -103,19 +103,17 @@ def takes_number(library):
 def main():
     rounds = int(sys.argv[1])
     library = CDLL(str(build.build() / "functions.so"))
-    # The first of them come while few functions are known, the last when very many are.
-    results = {
-        "new objects, 1 call each": fleeting(library, 1, rounds),
-        "new objects, 10 calls each": fleeting(library, 10, rounds),
-        "errcheck": refused(with_errcheck(library), (3,), rounds),
-        "an argument with __index__": refused(takes_number(library), (Number(3),), rounds),
-        "a string buffer as char *": refused(takes_text(library), (create_string_buffer(b"hello"),), rounds),
-    }
-    times = {
-        label: result and {name: contender.times for name, contender in result.items()}
-        for label, result in results.items()
-    }
-    json.dump(times, sys.stdout)
+    groups = [
+        *fleeting("new objects, 1 call each", library, 1),
+        *fleeting("new objects, 10 calls each", library, 10),
+        *refused("errcheck", with_errcheck(library), 3),
+        *refused("an argument with __index__", takes_number(library), Number(3)),
+        *refused("a string buffer as char *", takes_text(library), create_string_buffer(b"hello")),
+    ]
+    results = {}
+    for (label, kind), result in alternate(groups, rounds, CALLS, warming=300).items():
+        results.setdefault(label, {})[kind] = result.times
+    json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":

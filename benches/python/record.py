@@ -1,6 +1,6 @@
 """The history of the comparison: a CSV file for each Python version, with a row for each call on each date.
 
-All columns but the first four are ratios to the extension that treats the GIL in the same way.
+All columns but the first four are ratios to the extension that treats the GIL in the same way: medians of many rounds.
 """
 
 import csv
@@ -38,7 +38,7 @@ def row(date, label, measured):
     stubs, interpreter = measured.stubs[label], measured.interpreter[label]
 
     def ratio(timed, gil, name):
-        return f"{timed[f'{gil} {name}'].over(timed[f'{gil} extension']).least:.2f}"
+        return f"{timed[f'{gil} {name}'].over(timed[f'{gil} extension']).median:.2f}"
 
     values = [date, label, *(f"{stubs[f'{gil} extension'].least:.1f}" for gil in ("released", "held"))]
     for timed, name in ((stubs, "ctypes"), (stubs, "hotcall"), (interpreter, "hotcall")):

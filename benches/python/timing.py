@@ -27,7 +27,7 @@ def make_loop(count):
 class Contender:
     """A function under one condition, and the time of a call in each round."""
 
-    name: str
+    name: tuple | str
     function: Callable
     args: tuple
     times: list = field(default_factory=list)
@@ -65,7 +65,8 @@ class Group:
 def alternate(groups, rounds, calls, warming=20):
     """Times every contender of the groups once a round, in both orders by turns, beside an empty loop.
 
-    Returns a dict from the contender's name to its `Result`.
+    All that is to be compared, or stands in one table, belongs in one call, so that every contender meets the machine in
+    all its moods. Returns a dict from the contender's name to its `Result`.
     """
     empty = Contender("empty", None, ())
     groups = [Group([empty]), *groups]
@@ -93,17 +94,19 @@ class Result:
         return min(self.times)
 
     def over(self, other):
-        """The ratio of the minima, and the median of the ratios in each round: how often this one is the time of `other`."""
+        """How many times the time of `other` this one takes."""
         middle = statistics.median(mine / theirs for mine, theirs in zip(self.times, other.times, strict=True))
-        return Ratio(self.least / other.least, middle)
+        return Ratio(middle, self.least / other.least)
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of times. The minima are the better estimate on a noisy machine; the median tells how noisy it was."""
+    """A ratio of times. Where the two figures differ much, the machine was too busy to say."""
 
-    least: float
     median: float
+    """The median of the ratios in each round. It is the one to judge by, as both times of a round met the same conditions."""
+    least: float
+    """The ratio of the minima."""
 
     def __str__(self):
-        return f"{self.least:.2f} ({self.median:.2f})"
+        return f"{self.median:.2f} ({self.least:.2f})"

@@ -1,5 +1,5 @@
 /* The functions that tests and benches call: pure ones, ones that look at how they were called, and ones whose results have
- * garbage where the calling convention leaves the bits undefined. They keep no state but `seen` and errno. */
+ * garbage where the calling convention leaves the bits undefined. They keep no state but errno and what `TEN` records. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,9 +21,6 @@ void fix_nothing(void) {}
 
 size_t fix_length(const char *text) { return strlen(text); }
 
-/* What the last recording call received, one word for each argument, widened as C does. */
-uint64_t fix_seen[16];
-
 static uint64_t bits32(float value)
 {
     uint32_t word;
@@ -38,15 +35,20 @@ static uint64_t bits64(double value)
     return word;
 }
 
-/* Ten arguments of ten types: in System V one integer and in Win64 six arguments go on the stack. */
-#define TEN                                                                                                                    \
-    (int8_t a, float b, uint16_t c, double d, bool e, int64_t f, void *g, double h, uint8_t i, int32_t j)
-#define RECORD_TEN                                                                                                             \
-    const uint64_t words[] = {(uint64_t)a, bits32(b),    c,         bits64(d), e,                                             \
-                              (uint64_t)f, (uint64_t)g, bits64(h), i,         (uint64_t)j};                                  \
-    memcpy(fix_seen, words, sizeof words);
+/* Ten arguments of ten types, of which some travel on the stack. The function records what it received, one word for each
+ * argument, widened as C does; `<name>_seen` gives their address. */
+#define TEN(convention, name)                                                                                                  \
+    static uint64_t name##_words[10];                                                                                          \
+    uint64_t *name##_seen(void) { return name##_words; }                                                                       \
+    convention double name(int8_t a, float b, uint16_t c, double d, bool e, int64_t f, void *g, double h, uint8_t i, int32_t j) \
+    {                                                                                                                          \
+        const uint64_t words[10] = {(uint64_t)a, bits32(b),           c,         bits64(d), e,                                \
+                                    (uint64_t)f, (uint64_t)(uintptr_t)g, bits64(h), i,         (uint64_t)j};                 \
+        memcpy(name##_words, words, sizeof words);                                                                             \
+        return d + h;                                                                                                          \
+    }
 
-double fix_ten TEN { RECORD_TEN return d + h; }
+TEN(, fix_ten)
 
 /* Results whose register has garbage above their own bits. Rust declares them with a narrow result. */
 #define DIRTY 0xdeadbeefcafef00dULL
@@ -74,7 +76,7 @@ int32_t fix_call_back(int32_t (*callback)(int32_t), int32_t value) { return call
 #ifdef __x86_64__
 #define MS __attribute__((ms_abi))
 MS int32_t fix_ms_add(int32_t a, int32_t b) { return fix_add(a, b); }
-MS double fix_ms_ten TEN { RECORD_TEN return d + h; }
+TEN(MS, fix_ms_ten)
 MS uint64_t fix_ms_dirty8(uint64_t a) { return fix_dirty8(a); }
 /* The same question, for a convention in which xmm6 to xmm15, rdi and rsi are the caller's. */
 MS uint64_t fix_ms_misalignment(void) { return fix_misalignment(); }

@@ -1,15 +1,23 @@
 #!/bin/bash
-# Runs the benchmarks in Rust, and then each Python program in benches, on every Python version of this machine.
+# Runs the benchmarks: those in Rust, and the comparison with ctypes and with a hand-written extension on each Python version.
+#
+#   HOTCALL_PYTHONS="3.11 3.13"   the versions, these unless it is set
+#   HOTCALL_QUICK=1               a few seconds for each, and no records
+#   HOTCALL_INSTRUCTIONS=1        instructions are counted as well, which takes valgrind and a minute
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
+# Called again by pythons.sh, with an environment that has the wheel.
+if [ "${1:-}" = compare ]; then
+    arguments=(--record "$root/benches/record")
+    if [ -n "${HOTCALL_QUICK:-}" ]; then arguments=(--quick); fi
+    export PYTHONDONTWRITEBYTECODE=1 HOTCALL_BUILD=$build
+    "$2/bin/python" "$root/benches/python" "${arguments[@]}"
+    if [ -n "${HOTCALL_INSTRUCTIONS:-}" ]; then "$2/bin/python" "$root/benches/python/instructions.py"; fi
+    exit
+fi
+
 cd "$root"
-cargo bench --workspace --exclude hotcall-python
-for program in benches/*.py; do
-    [ -f "$program" ] || continue
-    for version in $(found_versions); do
-        "$root/tests/lanes/venv.sh" "$(find_python "$version")" "$build/venv-$version"
-        say "$program on Python $version"
-        "$build/venv-$version/bin/python" "$program"
-    done
-done
+cargo bench --workspace --exclude hotcall-python --bench '*' -- ${HOTCALL_QUICK:+--test}
+export HOTCALL_PYTHONS=${HOTCALL_PYTHONS:-3.11 3.13}
+exec "$root/tests/lanes/pythons.sh" "$root/tests/lanes/bench.sh" compare
