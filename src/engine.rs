@@ -2,6 +2,7 @@
 //! use the one of the process and never name it.
 
 use std::ffi::c_void;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use hotcall_asm::{Jit, Usage};
@@ -37,12 +38,11 @@ impl Default for Options {
 ///
 /// A function keeps its engine. Functions of equal signatures share their code,
 /// within an engine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     jit: Jit,
     limits: Limits,
@@ -115,5 +115,13 @@ impl Default for Engine {
     /// A handle to [`Engine::global`].
     fn default() -> Engine {
         Engine::global().clone()
+    }
+}
+
+/// Prints how much code there is, and not the code.
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usage = self.usage();
+        f.debug_struct("Engine").field("hot", &self.limits().hot).field("usage", &usage).finish()
     }
 }

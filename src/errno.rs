@@ -17,6 +17,12 @@ impl Errno {
         Errno(place().map(|place| unsafe { *place }))
     }
 
+    /// This value.
+    #[cfg(test)]
+    pub(crate) fn of(value: c_int) -> Errno {
+        Errno(Some(value))
+    }
+
     /// Writes it back.
     pub(crate) fn restore(self) {
         if let (Some(place), Some(value)) = (place(), self.0) {

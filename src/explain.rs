@@ -21,7 +21,8 @@ pub struct Explanation {
     pub signature: Signature,
     /// Where its calls are made now.
     pub tier: Tier,
-    /// How many calls the interpreter made, those that it refused included.
+    /// How many calls the interpreter made, those that it refused included. Of
+    /// calls on several threads at once it may miss some.
     pub interpreted: u64,
     /// How many calls the interpreter makes before the function is compiled;
     /// 0 if it never is.

@@ -22,13 +22,12 @@ use crate::typed::{Mismatch, Prototype, Typed};
 
 /// What a call enters: the function's newest stub, or the generic path. It
 /// takes the values of the call and their number, a flag that is set if the
-/// call is refused, and the function's record, and returns the canonical word
-/// of the result.
+/// call is refused, and the function's record. It returns a word whose low bytes
+/// are the payload of the result.
 pub(crate) type Entry = unsafe extern "C" fn(*const Value, usize, *mut bool, *const Record) -> u64;
 
 /// All that is known about one function. Its layout is fixed, so that stubs
 /// have the same text with every compiler.
-#[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Record {
     /// The address of the function; stubs read it.
@@ -148,9 +147,8 @@ impl Function {
         if refused {
             return Err(record.refusal(args));
         }
-        // SAFETY: the tag is that of the result's type, and the word is a
-        // canonical one of this type, whose low bytes are the payload. Each
-        // canonical word has a value.
+        // SAFETY: the tag is that of the result's type. The low bytes of the
+        // word are a payload of this type, which for a bool means 0 or 1.
         Ok(unsafe { mem::transmute::<[u64; 2], Value>([record.result_tag, word]) })
     }
 

@@ -106,3 +106,37 @@ impl Host for Caller {
         word
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io;
+
+    /// Gives errno to the caller, and leaves another.
+    extern "C" fn swap(value: i32) -> i32 {
+        let found = io::Error::last_os_error().raw_os_error();
+        Errno::of(value).restore();
+        found.unwrap_or(0)
+    }
+
+    /// Sets errno, as allocating and locking may.
+    fn disturb() {
+        assert!(fs::metadata("/nowhere").is_err());
+    }
+
+    #[test]
+    fn errno_goes_past_what_the_generic_path_does() {
+        let signature = "fn(i32) -> i32".parse().unwrap();
+        let call = PreparedCall::new(&signature).unwrap();
+        Errno::of(11).restore();
+        // SAFETY: it only makes a call, of a function of this signature.
+        let machine = unsafe { Machine::new() };
+        let mut host = Caller { machine, errno: Errno::now() };
+        disturb();
+        assert_eq!(host.call(&call, swap as *const () as u64, &[22]), 11);
+        disturb();
+        host.errno.restore();
+        assert_eq!(io::Error::last_os_error().raw_os_error(), Some(22));
+    }
+}

@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "opening a library runs its initialisers")]
 
 use std::ffi::OsStr;
+use std::fmt;
 
 use hotcall_core::{Error, Signature};
 
@@ -12,7 +13,7 @@ use crate::function::Function;
 
 /// An open shared library, and the engine of its functions; cloning it gives
 /// another handle to the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Library {
     library: hotcall_core::Library,
     engine: Engine,
@@ -75,6 +76,13 @@ impl Library {
         let signature = signature.into_signature()?;
         let target = self.library.symbol(name)?;
         Function::new(&self.engine, Some(self.library.clone()), name, target, &signature)
+    }
+}
+
+/// Prints the name that the library was opened by.
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.library.fmt(f)
     }
 }
 

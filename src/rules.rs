@@ -56,8 +56,8 @@ const fn mem(ctype: CType) -> Option<Mem> {
     })
 }
 
-/// Calls a function with the array of `count` values at `args`, and gives its
-/// result as a canonical word. The last word is the address of the function's
+/// Calls a function with the array of `count` values at `args`, and gives the
+/// word of its result. The last word is the address of the function's
 /// [`Record`]: as the target is read there, equal signatures have equal traces.
 /// The word before it is for [`generic`](crate::generic::generic) alone.
 ///
@@ -88,22 +88,22 @@ pub(crate) fn call<O: Ops>(
     }
     let target = ops.load(record, TARGET);
     let result = ops.call(call, target, &words);
-    Ok(canonical(ops, signature.result(), result))
+    Ok(payload_of(ops, signature.result(), result))
 }
 
-/// The canonical word of a result, whose bits above its width are undefined.
+/// The word of a result: its low bytes are the payload of a value. A bool has
+/// to be 0 or 1 there; the bits above other payloads are free.
 #[inline(always)]
-fn canonical<O: Ops>(ops: &mut O, ctype: CType, result: O::Word) -> O::Word {
-    match (ctype, mem(ctype)) {
-        (_, None) => ops.constant(0),
-        (CType::Bool, _) => {
+fn payload_of<O: Ops>(ops: &mut O, ctype: CType, result: O::Word) -> O::Word {
+    match ctype {
+        CType::Void => ops.constant(0),
+        CType::Bool => {
             let byte = ops.extend(Mem::U8, result);
             let zero = ops.constant(0);
             ops.ne(byte, zero)
         }
-        (_, Some(Mem::F32)) => ops.bits32(result),
-        (_, Some(Mem::F64)) => ops.bits(result),
-        (_, Some(Mem::I64)) => result,
-        (_, Some(narrow)) => ops.extend(narrow, result),
+        CType::F32 => ops.bits32(result),
+        CType::F64 => ops.bits(result),
+        _ => result,
     }
 }

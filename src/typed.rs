@@ -182,7 +182,7 @@ macro_rules! direct {
     }};
 }
 
-/// [`prototype`] with these arguments, with all but the first, and so on.
+/// `prototype!` with these arguments, with all but the first, and so on.
 macro_rules! prototypes {
     () => { prototype!(); };
     ($first:ident $($arg:ident)*) => {
@@ -215,9 +215,11 @@ macro_rules! prototype {
                     Abi::SystemV => direct!("sysv64", self.target, fn($($arg),*) -> Z),
                     Abi::Win64 => direct!("win64", self.target, fn($($arg),*) -> Z),
                 }
-                // Signatures of other conventions are refused here.
                 #[cfg(not(target_arch = "x86_64"))]
-                direct!("C", self.target, fn($($arg),*) -> Z)
+                {
+                    debug_assert_eq!(self.abi, Abi::HOST, "others are unavailable here");
+                    direct!("C", self.target, fn($($arg),*) -> Z)
+                }
             }
         }
     };

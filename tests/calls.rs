@@ -1,6 +1,8 @@
 //! Calls of the fixtures, one property each: results in the interpreter and in
 //! the stub, errno, alignment, typed views, errors, sharing.
 
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
 mod common;
 
 use std::io;

@@ -155,8 +155,7 @@ fn six_integers() {
             v23:i64 = load v0 arg.value[5]
             v24:i64 = load v3 function.target
             v25:i64 = call "fn(i32, i32, i32, i32, i32, i32) -> i32" v24 v18 v19 v20 v21 v22 v23
-            v26:i64 = extend v25 i32
-                      ret v26
+                      ret v25
         "#]],
         expect![[r#"
                 endbr64
@@ -189,7 +188,6 @@ fn six_integers() {
                 mov rdi, rax
                 xor eax, eax
                 call r11
-                movsxd rax, eax
                 pop rbp
                 ret
             L1:

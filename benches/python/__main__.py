@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hotcall
+
 import build
 import record
 import report
@@ -57,15 +59,23 @@ def measure_all(rounds):
     )
 
 
+def why_not():
+    """Why nothing can be compared here; None if it can."""
+    try:
+        build.build()
+    except build.CannotBuild as error:
+        return error
+    return hotcall.status().off
+
+
 def main():
     parser = argparse.ArgumentParser(prog="benches/python", description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="measure for a few seconds only")
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="write the ratios into a CSV file there")
     arguments = parser.parse_args()
-    try:
-        build.build()
-    except build.CannotBuild as error:
-        print(f"#### SKIPPED: the comparison on Python {platform.python_version()}: {error} ####")
+    reason = why_not()
+    if reason:
+        print(f"#### SKIPPED: the comparison on Python {platform.python_version()}: {reason} ####")
         return
     measured = measure_all(QUICK if arguments.quick else FULL)
     print(f"CPython {platform.python_version()}")

@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-STATE = Path(os.environ.get("HOTCALL_BUILD") or HERE.parents[1] / ".build")
+STATE = Path(os.environ.get("HOTCALL_BUILD") or HERE.parents[1] / ".build").resolve()
 SOURCES = ["functions.c", "functions.h", "ext.c", "wrappers.h"]
 
 
@@ -19,7 +19,7 @@ class CannotBuild(Exception):
 
 def build():
     """Compiles what is out of date. Returns the folder with functions.so and ext.so."""
-    folder = STATE / "bench" / f"{sys.version_info[0]}.{sys.version_info[1]}-{sys.implementation.cache_tag}"
+    folder = STATE / "bench" / sys.implementation.cache_tag
     folder.mkdir(parents=True, exist_ok=True)
     newest = max((HERE / source).stat().st_mtime for source in SOURCES)
     compile_shared(folder / "functions.so", newest, ["functions.c"])

@@ -6,11 +6,11 @@ Run as `calls.py ROUNDS` with HOTCALL=threshold=1 for the stubs, and with jit=of
 import json
 import sys
 
+import hotcall
+
 import build
 import cases
 from timing import Contender, Group, alternate
-
-import hotcall
 
 CALLS = 1000
 

@@ -5,17 +5,16 @@ Run as `cold.py ROUNDS` with the options as they are by default.
 
 import json
 import sys
-from ctypes import CDLL, c_char_p, c_int, c_size_t, create_string_buffer
+from ctypes import CDLL, CFUNCTYPE, c_char_p, c_int, c_size_t, c_void_p, cast, create_string_buffer
 from itertools import repeat
-
-import build
-import cases
-from timing import Contender, Group, alternate
 
 import hotcall
 
+import build
+from timing import Contender, Group, alternate
+
 CALLS = 1000
-OBJECTS = 20
+OBJECTS = 50
 """Function objects that are timed together."""
 
 
@@ -100,20 +99,42 @@ def takes_number(library):
     return function
 
 
+def made_for_each_call(label, library):
+    """Groups for calls of a function object that is made from an address for each of them, as bindings of vtables do."""
+    prototype = CFUNCTYPE(c_int, c_int)
+    address = cast(library["negate"], c_void_p).value
+
+    def call(number):
+        return prototype(address)(number)
+
+    return [
+        Group([Contender((label, "ctypes"), call, (3,))]),
+        Group([Contender((label, "hotcall"), call, (3,))], hotcall.install, hotcall.uninstall),
+    ]
+
+
 def main():
     rounds = int(sys.argv[1])
     library = CDLL(str(build.build() / "functions.so"))
+    # One after the other, because each leaves more function objects behind: a program has few at first, then very many.
+    results = {}
+    for label, calls in [
+        ("few functions, 1 call each", 1),
+        ("many functions, 10 calls each", 10),
+        ("very many, 1 call each", 1),
+    ]:
+        results |= alternate(fleeting(label, library, calls), rounds, CALLS)
     groups = [
-        *fleeting("new objects, 1 call each", library, 1),
-        *fleeting("new objects, 10 calls each", library, 10),
+        *made_for_each_call("made for each call", library),
         *refused("errcheck", with_errcheck(library), 3),
         *refused("an argument with __index__", takes_number(library), Number(3)),
         *refused("a string buffer as char *", takes_text(library), create_string_buffer(b"hello")),
     ]
-    results = {}
-    for (label, kind), result in alternate(groups, rounds, CALLS, warming=300).items():
-        results.setdefault(label, {})[kind] = result.times
-    json.dump(results, sys.stdout)
+    results |= alternate(groups, rounds, CALLS, warming=300)
+    times = {}
+    for (label, kind), result in results.items():
+        times.setdefault(label, {})[kind] = result.times
+    json.dump(times, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import statistics
 import sys
 from time import perf_counter_ns
 
-import build
-
 import hotcall
+
+import build
 
 TYPES = {
     ctypes.c_int: 1,

@@ -12,11 +12,11 @@ import tempfile
 from itertools import repeat
 from pathlib import Path
 
+import hotcall
+
 import build
 import cases
 from timing import make_loop
-
-import hotcall
 
 CALLS = 1000
 LABELS = ["int()", "int(int)", "int(int, int)", "double(double)", "size_t(char *)", "5 ints, 5 doubles"]

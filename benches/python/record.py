@@ -24,8 +24,8 @@ def write(path, date, measured):
     rows = []
     if path.exists():
         with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["date"] != str(date)]
-    rows += [row(date, label, measured) for label in measured.stubs]
+            rows = [old for old in csv.DictReader(file) if old["date"] != str(date)]
+    rows += [row_of(date, label, measured) for label in measured.stubs]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -33,7 +33,7 @@ def write(path, date, measured):
         writer.writerows(rows)
 
 
-def row(date, label, measured):
+def row_of(date, label, measured):
     """The row of one call."""
     stubs, interpreter = measured.stubs[label], measured.interpreter[label]
 

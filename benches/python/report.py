@@ -62,7 +62,7 @@ def show_cold(measured):
     print("\nCalls that do not get fast; ratios to plain ctypes")
     for label, timed in measured.cold.items():
         plain, hot = timed["ctypes"], timed["hotcall"]
-        print(f"{label:28} {plain.least:7.1f} ns {hot.least:7.1f} ns {hot.over(plain)!s:>14}")
+        print(f"{label:30} {plain.least:7.1f} ns {hot.least:7.1f} ns {hot.over(plain)!s:>14}")
 
 
 def show_targets(measured):
@@ -76,21 +76,17 @@ def show_targets(measured):
     cold = {label: timed["hotcall"].over(timed["ctypes"]) for label, timed in measured.cold.items()}
     at_most("calls that do not get fast: times ctypes", medians(cold), 1.03)
     at_most("bytes of a simple stub", {label: measured.sizes[label] for label in SIMPLE}, 511, ".0f")
-    compiling = {name: nanoseconds / 1000 for name, nanoseconds in measured.compiling.items()}
-    at_most(
-        f"us to make a stub, median of {measured.compiling['stubs']} (mean {compiling['mean']:.0f}, first {compiling['first']:.0f})",
-        {"": compiling["median"]},
-        100,
-        ".0f",
-    )
+    stubs = measured.compiling["stubs"]
+    mean, first, median = (measured.compiling[name] / 1000 for name in ("mean", "first", "median"))
+    at_most(f"us to make a stub (mean {mean:.0f}, the first {first:.0f})", {f"median of {stubs}": median}, 100, ".0f")
 
 
 def at_most(what, values, limit, form=".2f"):
-    """Prints the line of one target: the worst of the values by label, and their geometric mean."""
+    """Prints the line of one target: the worst of the values by label, and if there are several their geometric mean."""
     worst = max(values, key=values.get)
     verdict = "pass" if values[worst] <= limit else "MISS"
-    named = f" ({worst}), geometric mean {statistics.geometric_mean(values.values()):{form}}" if worst else ""
-    print(f"{verdict}  {what}: at most {limit}, worst {values[worst]:{form}}{named}")
+    mean = f", geometric mean {statistics.geometric_mean(values.values()):{form}}" if len(values) > 1 else ""
+    print(f"{verdict}  {what}: at most {limit}; {values[worst]:{form}} ({worst}){mean}")
 
 
 def stub_ratios(measured, gil, name, labels=None):

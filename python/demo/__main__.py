@@ -8,10 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from time import perf_counter_ns
 
+import hotcall
 import workloads
 from libraries import Missing
-
-import hotcall
 
 ROUNDS = 10
 

@@ -27,6 +27,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyUnicode_FromWideChar(text: *const u32, size: isize) -> u64;
     pub(crate) fn PyUnicode_GetLength(text: u64) -> isize;
     pub(crate) fn PyUnicode_ReadChar(text: u64, index: isize) -> u32;
+    pub(crate) fn PyObject_CallFunctionObjArgs(callable: u64, ...) -> u64;
     pub(crate) fn PyDict_New() -> u64;
     pub(crate) fn PyDict_GetItemString(dict: u64, key: *const c_char) -> u64;
     pub(crate) fn PyDict_SetItem(dict: u64, key: u64, value: u64) -> c_int;

@@ -5,8 +5,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::declare::{Kind, Reader, ResultRule, info};
-use crate::kinds::{Kinds, handle};
+use crate::declare::{ArgRule, Kind, Reader, ResultRule, info};
+use crate::kinds::handle;
 use crate::layout::{self, Int, Layout};
 
 /// Why hotcall is off.
@@ -83,13 +83,42 @@ fn base(py: Python<'_>) -> PyResult<u64> {
     Ok(look(py, "builtins", "object")?.as_ptr() as u64)
 }
 
-/// Checks the rows of ctypes' objects, by way of the kinds read from them.
+/// Checks the rows of ctypes' objects, by way of what is read from them.
 ///
 /// # Errors
 /// The first row that does not hold.
-pub(crate) fn ctypes(py: Python<'_>, layout: &Layout, kinds: &Kinds) -> Result<(), Reason> {
-    classes(py, layout).map_err(|error| error.to_string())??;
-    functions(py, layout, kinds).map_err(|error| error.to_string())?
+pub(crate) fn ctypes(py: Python<'_>, reader: &Reader<'_>) -> Result<(), Reason> {
+    classes(py, reader.layout).map_err(|error| error.to_string())??;
+    references(py, reader.layout).map_err(|error| error.to_string())??;
+    functions(py, reader).map_err(|error| error.to_string())?
+}
+
+/// Checks the rows of what `byref` gives, and of classes of pointers and arrays.
+fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
+    let c_int = look(py, "ctypes", "c_int")?;
+    let instance = c_int.call1((7,))?;
+    let address: u64 = look(py, "ctypes", "addressof")?.call1((&instance,))?.extract()?;
+    let reference = look(py, "ctypes", "byref")?.call1((&instance, 3))?;
+    let pointer = look(py, "ctypes", "POINTER")?.call1((&c_int,))?;
+    let array = c_int.mul(3)?;
+    let class = py.get_type::<PyType>().call1(("Modified", (), pyo3::types::PyDict::new(py)))?;
+    class.hasattr("__init__")?;
+    let before = handle(&class).word(layout::TYPE_VERSION);
+    class.setattr("attribute", 1)?;
+    let after = handle(&class).word(layout::TYPE_VERSION);
+    let mro = handle(&c_int).object(layout::TYPE_MRO).map(|mro| mro.items().len());
+    let reference = handle(&reference);
+    Ok((|| {
+        row("byref.tag", reference.word(layout::REFERENCE_TAG), u64::from(b'P'))?;
+        row("byref.value", reference.word(layout::REFERENCE_VALUE), address + 3)?;
+        row("byref.object", reference.word(layout::REFERENCE_OBJECT), instance.as_ptr() as u64)?;
+        for class in [&pointer, &array] {
+            let target = info(layout, handle(class)).word(layout.info_proto);
+            row("info.proto", target, c_int.as_ptr() as u64)?;
+        }
+        row("type.mro", mro, Some(4))?;
+        row("type.version", before != 0 && before != after, true)
+    })())
 }
 
 /// Checks what ctypes knows of a simple type and of its instances.
@@ -111,7 +140,8 @@ fn classes(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
 }
 
 /// Checks the rows of function objects and of their classes.
-fn functions(py: Python<'_>, layout: &Layout, kinds: &Kinds) -> PyResult<Result<(), Reason>> {
+fn functions(py: Python<'_>, reader: &Reader<'_>) -> PyResult<Result<(), Reason>> {
+    let layout = reader.layout;
     let ctypes = py.import(intern!(py, "ctypes"))?;
     let (c_int, c_double) = (ctypes.getattr("c_int")?, ctypes.getattr("c_double")?);
     let make = ctypes.getattr("CFUNCTYPE")?;
@@ -121,7 +151,6 @@ fn functions(py: Python<'_>, layout: &Layout, kinds: &Kinds) -> PyResult<Result<
     let with_errno = make.call((&c_int, &c_double), Some(&keywords))?;
     let function = class.call1((0,))?;
     let declared = pyo3::types::PyTuple::new(py, [&c_double])?;
-    let reader = Reader { layout, kinds };
     let size: u64 = look(py, "_ctypes", "CFuncPtr")?.getattr("__basicsize__")?.extract()?;
     let of_class = reader.read(handle(&function));
     let inherited = reader.is_of_class(handle(&function));
@@ -137,7 +166,7 @@ fn functions(py: Python<'_>, layout: &Layout, kinds: &Kinds) -> PyResult<Result<
         row("info.flags", (known.word(layout.info_flags) & 0xff, flags & 0xff), (1, 9))?;
         let of_class = of_class.map_err(|refusal| refusal.to_string())?;
         row("info.converters", of_class.args.len(), 1)?;
-        row("info.converters", of_class.args[0].kind, Kind::F64)?;
+        row("info.converters", of_class.args[0].rule, ArgRule::Simple(Kind::F64))?;
         row("info.inherited", inherited, true)?;
         let function = handle(&function);
         row("func.argtypes", function.word(layout::FUNC_ARGTYPES) != 0, true)?;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use hotcall_core::{CType, PreparedCall, Signature};
 use hotcall_tracer::{Field, Mem, Refusal, Symbol};
 
-use crate::kinds::Kinds;
+use crate::classes::{Classes, Family};
+use crate::kinds::{Converter, Kinds};
 use crate::layout::{self, InfoHome, Layout};
 use crate::raw::Object;
 use crate::refusals;
@@ -21,7 +22,7 @@ const USE_ERRNO: u64 = 0x8;
 const FUNCTION_FLAGS: u64 = 0xff;
 
 /// As many arguments as ctypes passes.
-const MOST_ARGUMENTS: usize = 1024;
+pub(crate) const MOST_ARGUMENTS: usize = 1024;
 
 /// A simple C type as ctypes knows them, by what `from_param` and the getter do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +73,34 @@ impl Kind {
     }
 }
 
-/// An argument: its kind, and the class that `argtypes` names.
+/// An argument: the class that `argtypes` names, and what it asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Arg {
-    pub(crate) kind: Kind,
     pub(crate) class: Symbol,
+    pub(crate) rule: ArgRule,
+}
+
+/// What an argument type asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArgRule {
+    /// A value of a simple type.
+    Simple(Kind),
+    /// The address of an instance of the class at this address.
+    Pointer(u64),
+    /// An instance of this array type, or a reference to an item.
+    Array(u64),
+    /// An instance of this function type.
+    Function,
+}
+
+impl ArgRule {
+    /// The C type that carries it.
+    pub(crate) fn ctype(self) -> CType {
+        match self {
+            ArgRule::Simple(kind) => kind.ctype(),
+            _ => CType::Pointer,
+        }
+    }
 }
 
 /// How the result is wrapped.
@@ -86,16 +110,29 @@ pub(crate) enum ResultRule {
     Void,
     /// The Python value of a simple type.
     Simple(Kind),
-    /// An instance of a subclass of a simple type.
+    /// An instance of a class that is no simple type itself: of a subclass of
+    /// one, a pointer or a function.
     Instance { kind: Kind, class: Symbol },
+    /// What a callable makes of the C int.
+    Callable(Symbol),
 }
 
 impl ResultRule {
-    /// The class to keep alive until the result is wrapped.
-    pub(crate) fn instance_class(&self) -> Option<&Symbol> {
+    /// The object to keep alive until the result is wrapped.
+    pub(crate) fn kept(&self) -> Option<&Symbol> {
         match self {
             ResultRule::Instance { class, .. } => Some(class),
+            ResultRule::Callable(callable) => Some(callable),
             _ => None,
+        }
+    }
+
+    /// The C type of the function's result.
+    fn ctype(&self) -> CType {
+        match self {
+            ResultRule::Void => CType::Void,
+            ResultRule::Simple(kind) | ResultRule::Instance { kind, .. } => kind.ctype(),
+            ResultRule::Callable(_) => CType::I32,
         }
     }
 }
@@ -105,9 +142,6 @@ impl ResultRule {
 pub(crate) struct Declaration {
     /// The function's class.
     pub(crate) class: Symbol,
-    /// Whether there are `argtypes`; without them only a call with no
-    /// argument is made here.
-    pub(crate) declared: bool,
     pub(crate) args: Vec<Arg>,
     pub(crate) result: ResultRule,
     pub(crate) call: Arc<PreparedCall>,
@@ -121,6 +155,7 @@ pub(crate) struct Declaration {
 pub(crate) struct Reader<'a> {
     pub(crate) layout: &'a Layout,
     pub(crate) kinds: &'a Kinds,
+    pub(crate) classes: &'a Classes,
 }
 
 impl Reader<'_> {
@@ -152,8 +187,7 @@ impl Reader<'_> {
         let result = self.result(own_or(layout::FUNC_RESTYPE, rows.info_restype))?;
         Ok(Declaration {
             class: named(class),
-            declared: converters.is_some(),
-            call: prepare(&args, &result)?,
+            call: prepare(args.iter().map(|arg| arg.rule.ctype()).collect(), result.ctype())?,
             args,
             result,
             use_errno: flags & USE_ERRNO != 0,
@@ -177,12 +211,35 @@ impl Reader<'_> {
         if converters.len() > MOST_ARGUMENTS {
             return Err(refusals::TOO_MANY);
         }
-        let arg = |converter| match self.kinds.of_converter(converter) {
-            Some((Kind::LongDouble, _)) => Err(refusals::LONG_DOUBLE),
-            Some((Kind::Object, _)) | None => Err(refusals::ARGTYPE),
-            Some((kind, class)) => Ok(Arg { kind, class: named(class) }),
+        converters.into_iter().map(|converter| self.arg(converter)).collect()
+    }
+
+    fn arg(&self, converter: Object) -> Result<Arg, Refusal> {
+        let Some((converter, class)) = self.kinds.of_converter(converter) else {
+            return Err(refusals::FROM_PARAM);
         };
-        converters.into_iter().map(arg).collect()
+        let family = self.classes.family(self.kinds, self.layout, class);
+        let rule = match (converter, family) {
+            (Converter::Simple(Kind::LongDouble), _) => return Err(refusals::LONG_DOUBLE),
+            (Converter::Simple(kind), _) => ArgRule::Simple(kind),
+            (Converter::Pointer, Family::Pointer(target)) if self.is_stock(target) => {
+                ArgRule::Pointer(target)
+            }
+            (Converter::Data, Family::Array(item)) if self.is_stock(item) => ArgRule::Array(item),
+            (Converter::Data, Family::Function) => ArgRule::Function,
+            (Converter::Data, Family::Record) => return Err(refusals::BY_VALUE),
+            _ => return Err(refusals::FROM_PARAM),
+        };
+        Ok(Arg { class: named(class), rule })
+    }
+
+    /// Whether the metaclass of the class at `address`, of which a living class
+    /// is made, is one of ctypes' own: it has no `__instancecheck__`.
+    #[allow(unsafe_code, reason = "see SAFETY")]
+    fn is_stock(&self, address: u64) -> bool {
+        // SAFETY: pointer and array classes own the class of their items.
+        let class = unsafe { Object::at(address) };
+        self.classes.family(self.kinds, self.layout, class) != Family::Other
     }
 
     fn result(&self, restype: Option<Object>) -> Result<ResultRule, Refusal> {
@@ -192,25 +249,27 @@ impl Reader<'_> {
         if restype.address() == self.kinds.none {
             return Ok(ResultRule::Void);
         }
-        match self.kinds.of_class(restype) {
-            Some(Kind::LongDouble) => Err(refusals::LONG_DOUBLE),
-            None => Err(refusals::RESTYPE),
-            Some(kind) if self.kinds.is_direct(restype) => Ok(ResultRule::Simple(kind)),
-            Some(kind) => Ok(ResultRule::Instance { kind, class: named(restype) }),
+        let class = || named(restype);
+        match self.classes.family(self.kinds, self.layout, restype) {
+            Family::Simple(Kind::LongDouble) => Err(refusals::LONG_DOUBLE),
+            Family::Simple(kind) if self.kinds.is_direct(restype) => Ok(ResultRule::Simple(kind)),
+            Family::Simple(kind) => Ok(ResultRule::Instance { kind, class: class() }),
+            Family::Pointer(_) | Family::Function => {
+                Ok(ResultRule::Instance { kind: Kind::VoidP, class: class() })
+            }
+            Family::Other if self.classes.is_callable_alone(restype) => {
+                Ok(ResultRule::Callable(Symbol { name: "restype".into(), ..class() }))
+            }
+            _ => Err(refusals::RESTYPE),
         }
     }
 }
 
-/// The prepared libffi call of a declaration.
-fn prepare(args: &[Arg], result: &ResultRule) -> Result<Arc<PreparedCall>, Refusal> {
-    let args: Vec<CType> = args.iter().map(|arg| arg.kind.ctype()).collect();
-    let result = match result {
-        ResultRule::Void => CType::Void,
-        ResultRule::Simple(kind) | ResultRule::Instance { kind, .. } => kind.ctype(),
-    };
+/// The prepared libffi call of a function with these arguments.
+pub(crate) fn prepare(args: Vec<CType>, result: CType) -> Result<Arc<PreparedCall>, Refusal> {
     // No argument is void, and long double has been refused: neither step fails.
-    let signature = Signature::new(args, result).map_err(|_| refusals::ARGTYPE)?;
-    PreparedCall::new(&signature).map(Arc::new).map_err(|_| refusals::ARGTYPE)
+    let signature = Signature::new(args, result).map_err(|_| refusals::LONG_DOUBLE)?;
+    PreparedCall::new(&signature).map(Arc::new).map_err(|_| refusals::LONG_DOUBLE)
 }
 
 /// Where ctypes keeps what it knows of `class`, a concrete ctypes class.

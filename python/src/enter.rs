@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use hotcall::Machine;
 use hotcall_tracer::{Live, Plan, Recorder, Refusal, Tier, Trace};
+use pyo3::Python;
 use smallvec::SmallVec;
 
 use crate::capi;
@@ -121,6 +122,11 @@ pub(crate) unsafe extern "C-unwind" fn generic(
         Ok(declaration) => attempt(runtime, &site, declaration, &call),
         Err(refusal) => Err(*refusal),
     };
+    if outcome == Err(refusals::NEW_CLASS) && learn(runtime, &call) {
+        // Learning may have run Python code: the call begins anew.
+        // SAFETY: the arguments of this call.
+        return unsafe { generic(this, args, nargsf, kwnames) };
+    }
     outcome.unwrap_or_else(|refusal| {
         if refusal == refusals::CLASS {
             // The declaration is another one now: the next call reads it.
@@ -168,9 +174,34 @@ fn attempt(
                 INTERPRETER_CALLS.fetch_add(1, Relaxed);
             }
         }
+        Err(refusals::NEW_CLASS) => {}
         Err(refusal) => site.site.refuse(refusal),
     }
     outcome
+}
+
+/// Learns the classes of a call's arguments, and of what references refer to;
+/// true if that says more than was known.
+fn learn(runtime: &Runtime, call: &Frame<u64>) -> bool {
+    // SAFETY: the GIL is held by who makes the call.
+    let py = unsafe { Python::assume_attached() };
+    let mut news = false;
+    for index in 0..(call.nargsf & (u64::MAX >> 1)) as usize {
+        // SAFETY: an argument of this call.
+        let object = unsafe { Object::at(argument(call, index)) };
+        news |= learn_of(runtime, py, object);
+        if runtime.known.classes.is_reference(object)
+            && let Some(referent) = object.object(layout::REFERENCE_OBJECT)
+        {
+            news |= learn_of(runtime, py, referent);
+        }
+    }
+    news
+}
+
+/// Learns an object's class.
+fn learn_of(runtime: &Runtime, py: Python<'_>, object: Object) -> bool {
+    object.object(layout::OB_TYPE).is_some_and(|class| runtime.learn(py, class))
 }
 
 /// Reads the rules live.

@@ -16,7 +16,7 @@ use crate::capi::{
     PyBool_FromLong, PyBytes_FromString, PyBytes_FromStringAndSize, PyCapsule_GetPointer,
     PyCapsule_IsValid, PyDict_GetItemString, PyErr_Clear, PyErr_Occurred, PyErr_SetString,
     PyEval_RestoreThread, PyEval_SaveThread, PyExc_ValueError, PyFloat_FromDouble,
-    PyLong_AsUnsignedLongLongMask, PyLong_FromLong, PyLong_FromUnsignedLong,
+    PyLong_AsUnsignedLongLongMask, PyObject_CallFunctionObjArgs, Py_DecRef, PyLong_FromLong, PyLong_FromUnsignedLong,
     PyThreadState_GetDict, PyUnicode_FromWideChar, PyUnicode_GetLength, PyUnicode_ReadChar,
     Py_IncRef, _Py_NoneStruct,
 };
@@ -66,6 +66,8 @@ helpers! {
     FROM_OBJECT "from_object" WW from_object Effect;
     /// None.
     NEW_NONE "new_none" W new_none Effect;
+    /// What a callable gives for an object; it gives up the reference to both.
+    CALL_WITH "call_with" WWW call_with Effect;
     /// Takes a reference, so that the object outlives the call.
     KEEP "keep" WV Py_IncRef Effect;
 }
@@ -161,6 +163,19 @@ unsafe extern "C-unwind" fn from_object(object: u64) -> u64 {
         unsafe { PyErr_SetString(class, c"PyObject is NULL".as_ptr()) };
     }
     object
+}
+
+unsafe extern "C-unwind" fn call_with(callable: u64, object: u64) -> u64 {
+    let mut result = 0;
+    if object != 0 {
+        // SAFETY: a callable that the rule keeps, an object, and the end.
+        result = unsafe { PyObject_CallFunctionObjArgs(callable, object, 0_u64) };
+        // SAFETY: the rule made it for this call.
+        unsafe { Py_DecRef(object) };
+    }
+    // SAFETY: the rule took this reference before the foreign call.
+    unsafe { Py_DecRef(callable) };
+    result
 }
 
 unsafe extern "C-unwind" fn new_none() -> u64 {

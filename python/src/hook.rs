@@ -116,8 +116,8 @@ pub(crate) fn name(function: Object) -> String {
     name.unwrap_or_else(|_| fallback())
 }
 
-/// A weak reference to a class, which makes the runtime forget the class's
-/// site when the class goes.
+/// A weak reference to a class, which makes the runtime forget the class when
+/// it dies.
 ///
 /// # Errors
 /// What making the reference raised.
@@ -129,7 +129,7 @@ pub(crate) fn watch(class: Object) -> PyResult<Py<PyAny>> {
     let class = unsafe { Bound::from_borrowed_ptr(py, address as *mut PyObject) };
     let gone = PyCFunction::new_closure(py, None, None, move |_args, _kwargs| {
         if let Some(runtime) = runtime() {
-            runtime.forget_class(address);
+            runtime.forget_class(address).into_iter().for_each(clear_entry);
         }
     })?;
     Ok(PyWeakrefReference::new_with(&class, gone)?.into_any().unbind())

@@ -36,6 +36,17 @@ const SIMPLE_TYPES: &[(&str, Kind)] = &[
     ("py_object", Kind::Object),
 ];
 
+/// What a stock `from_param` is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Converter {
+    /// That of a simple type.
+    Simple(Kind),
+    /// That of a pointer type.
+    Pointer,
+    /// That of arrays, functions, structures and unions.
+    Data,
+}
+
 /// What identifies a simple type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
@@ -63,6 +74,10 @@ pub(crate) struct Kinds {
     base: u64,
     /// The class of bound built-in methods.
     method: u64,
+    /// The method table entries of `from_param` of pointers, and of arrays and
+    /// functions.
+    pointer_from_param: u64,
+    data_from_param: [u64; 2],
     /// None.
     pub(crate) none: u64,
 }
@@ -76,8 +91,16 @@ impl Kinds {
         let ctypes = py.import("ctypes")?;
         let c_int = ctypes.getattr("c_int")?;
         let address = |object: &Bound<'_, PyAny>| object.as_ptr() as u64;
+        let method_of = |class: &Bound<'_, PyAny>| -> PyResult<u64> {
+            Ok(handle(&class.getattr("from_param")?).word(layout::METHOD_DEF))
+        };
+        let pointer = ctypes.getattr("POINTER")?.call1((&c_int,))?;
+        let function = ctypes.getattr("CFUNCTYPE")?.call1((py.None(),))?;
+        let array = c_int.mul(3)?;
         let mut kinds = Kinds {
             layout: layout.clone(),
+            pointer_from_param: method_of(&pointer)?,
+            data_from_param: [method_of(&array)?, method_of(&function)?],
             rows: Vec::new(),
             metaclass: c_int.get_type_ptr() as u64,
             base: address(&ctypes.getattr("_SimpleCData")?),
@@ -86,8 +109,7 @@ impl Kinds {
         };
         for &(name, kind) in SIMPLE_TYPES {
             let class = ctypes.getattr(name)?.cast_into::<PyType>()?;
-            let from_param = handle(class.getattr("from_param")?.as_any());
-            let from_param = from_param.word(layout::METHOD_DEF);
+            let from_param = method_of(class.as_any())?;
             let mark = kinds.mark(handle(class.as_any()));
             kinds.rows.push(Row { mark, from_param, kind });
         }
@@ -117,15 +139,22 @@ impl Kinds {
         self.row(class).map(|row| row.kind)
     }
 
-    /// The kind and the class of an argument whose converter is ctypes' own
-    /// `from_param`, bound to a simple type.
-    pub(crate) fn of_converter(&self, converter: Object) -> Option<(Kind, Object)> {
+    /// The class whose instances a converter gives, and how, if it is ctypes'
+    /// own `from_param`.
+    pub(crate) fn of_converter(&self, converter: Object) -> Option<(Converter, Object)> {
         if converter.word(layout::OB_TYPE) != self.method {
             return None;
         }
         let class = converter.object(layout::METHOD_SELF)?;
-        let row = self.row(class)?;
-        (converter.word(layout::METHOD_DEF) == row.from_param).then_some((row.kind, class))
+        let method = converter.word(layout::METHOD_DEF);
+        let simple = self.row(class).filter(|row| row.from_param == method);
+        let converter = match simple {
+            Some(row) => Converter::Simple(row.kind),
+            None if method == self.pointer_from_param => Converter::Pointer,
+            None if self.data_from_param.contains(&method) => Converter::Data,
+            None => return None,
+        };
+        Some((converter, class))
     }
 
     /// Whether a simple type stands directly below `_SimpleCData`, so that

@@ -28,6 +28,13 @@ pub(crate) const MEMORY_WORD: Field = Field::new("memory", 0, Mem::I64);
 /// An argument of a vectorcall.
 pub(crate) const ARGUMENT: Field = Field::new("arg", 0, Mem::I64);
 
+/// What `byref` gives: the kind of the value, which is `P` for an address.
+pub(crate) const REFERENCE_TAG: Field = Field::new("byref.tag", 24, Mem::U8);
+/// The address that `byref` gives.
+pub(crate) const REFERENCE_VALUE: Field = Field::new("byref.value", 32, Mem::I64);
+/// The object that `byref` was given.
+pub(crate) const REFERENCE_OBJECT: Field = Field::new("byref.object", 48, Mem::I64);
+
 /// The converters of a function with its own `argtypes`.
 pub(crate) const FUNC_CONVERTERS: Field = Field::new("func.converters", 112, Mem::I64);
 /// The function's own `argtypes`.
@@ -52,6 +59,8 @@ pub(crate) const TYPE_VECTORCALL_OFFSET: Field =
 pub(crate) const TYPE_CALL: Field = Field::new("type.call", 128, Mem::I64);
 /// A type's flags.
 pub(crate) const TYPE_FLAGS: Field = Field::new("type.flags", 168, Mem::I64);
+/// How attributes of a type's instances are looked up.
+pub(crate) const TYPE_GETATTRO: Field = Field::new("type.getattro", 144, Mem::I64);
 /// A type's clear slot.
 pub(crate) const TYPE_CLEAR: Field = Field::new("type.clear", 192, Mem::I64);
 /// A type's base.
@@ -60,6 +69,10 @@ pub(crate) const TYPE_BASE: Field = Field::new("type.base", 256, Mem::I64);
 pub(crate) const TYPE_DICT: Field = Field::new("type.dict", 264, Mem::I64);
 /// A type's constructor.
 pub(crate) const TYPE_NEW: Field = Field::new("type.new", 312, Mem::I64);
+/// A type's method resolution order, a tuple.
+pub(crate) const TYPE_MRO: Field = Field::new("type.mro", 344, Mem::I64);
+/// A number that a type loses when it, or a base of it, is modified.
+pub(crate) const TYPE_VERSION: Field = Field::new("type.version", 384, Mem::U32);
 /// The definition of a built-in method.
 pub(crate) const METHOD_DEF: Field = Field::new("method.def", 16, Mem::I64);
 /// What a built-in method is bound to.
@@ -96,6 +109,7 @@ pub(crate) struct Layout {
     pub(crate) int: Int,
     pub(crate) info_home: InfoHome,
     pub(crate) info_size: Field,
+    pub(crate) info_proto: Field,
     pub(crate) info_setfunc: Field,
     pub(crate) info_getfunc: Field,
     pub(crate) info_argtypes: Field,
@@ -125,6 +139,7 @@ impl Layout {
             int: if minor == 11 { Int::Signed } else { Int::Tagged },
             info_home: home,
             info_size: word("info.size", 0),
+            info_proto: word("info.proto", 48),
             info_setfunc: word("info.setfunc", 56),
             info_getfunc: word("info.getfunc", 64),
             info_argtypes: word("info.argtypes", 80),

@@ -9,6 +9,7 @@
 
 mod capi;
 mod check;
+mod classes;
 mod declare;
 mod enter;
 mod helpers;
@@ -31,10 +32,12 @@ use pyo3::types::PyDict;
 
 use hotcall_tracer::Symbol;
 
+use crate::classes::Classes;
+use crate::declare::Reader;
 use crate::enter::{Call, tp_call};
 use crate::kinds::{Kinds, handle};
 use crate::options::Options;
-use crate::rules::{Known, Symbols};
+use crate::rules::{Known, Undeclared};
 use crate::runtime::{Runtime, runtime};
 
 /// Why there is no runtime, once that is known.
@@ -44,29 +47,21 @@ static OFF: OnceLock<String> = OnceLock::new();
 fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     let layout = check::layout(py)?;
     let kinds = Kinds::read(py, &layout).map_err(|error| error.to_string())?;
-    let symbols = symbols(py).map_err(|error| error.to_string())?;
-    check::ctypes(py, &layout, &kinds)?;
-    let counter = runtime::counter(&options);
-    Ok(Runtime::new(options, Known { layout, symbols, counter }, kinds))
-}
-
-/// The addresses that rules compare with.
-fn symbols(py: Python<'_>) -> PyResult<Symbols> {
-    let builtins = py.import("builtins")?;
-    let class = |name: &'static str| -> PyResult<Symbol> {
-        Ok(Symbol { name: name.into(), address: builtins.getattr(name)?.as_ptr() as u64 })
-    };
-    let simple = py.import("_ctypes")?.getattr("_SimpleCData")?;
+    let classes = Classes::read(py).map_err(|error| error.to_string())?;
+    check::ctypes(py, &Reader { layout: &layout, kinds: &kinds, classes: &classes })?;
+    let simple = py.import("_ctypes").and_then(|ctypes| ctypes.getattr("_SimpleCData"));
+    let simple = simple.map_err(|error| error.to_string())?;
     instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
-    Ok(Symbols {
-        int: class("int")?,
-        bool: class("bool")?,
-        float: class("float")?,
-        bytes: class("bytes")?,
-        str: class("str")?,
+    let known = Known {
+        layout,
+        kinds,
+        classes,
         none: Symbol { name: "None".into(), address: py.None().as_ptr() as u64 },
         tp_call: Symbol { name: "tp_call".into(), address: tp_call as Call as usize as u64 },
-    })
+        counter: runtime::counter(&options),
+        undeclared: Undeclared::default(),
+    };
+    Ok(Runtime::new(options, known))
 }
 
 /// Sets the process up with `options`; the first call decides.

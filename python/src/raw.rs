@@ -12,6 +12,7 @@ use std::ffi::CStr;
 
 use hotcall_tracer::Field;
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 /// An object, or another structure of CPython's, at a known address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,12 @@ impl Object {
     /// Its address.
     pub(crate) fn address(self) -> u64 {
         self.0
+    }
+
+    /// The object as pyo3 sees it.
+    pub(crate) fn bound(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        // SAFETY: the maker of the handle promised a live object.
+        unsafe { Bound::from_borrowed_ptr(py, self.0 as *mut ffi::PyObject) }
     }
 
     /// A field's word.

@@ -10,14 +10,16 @@ macro_rules! refusals {
 }
 
 refusals! {
-    UNDECLARED "undeclared-arguments" "The function has no argtypes; declare them.";
-    EXTRA "argument-count" "The call gives more or fewer arguments than argtypes declares.";
+    COUNT "argument-count" "The call gives fewer arguments than argtypes declares.";
     KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";
     ERRCHECK "errcheck" "The function has an errcheck.";
     PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags.";
     CHECK_RETVAL "check-retval" "The result type has a _check_retval_ method.";
-    RESTYPE "result-type" "The result type is not a simple type, a subclass of one, or None.";
-    ARGTYPE "argument-type" "An argument type is not a simple type with ctypes' own from_param.";
+    RESTYPE "result-type" "The result type is an array, a structure or a union.";
+    BY_VALUE "by-value" "A structure or union is passed by value.";
+    FROM_PARAM "from-param" "An argument type has a from_param of its own.";
+    SURPRISING "own-class-attribute" "An argument's class has a say in what isinstance finds out.";
+    NEW_CLASS "new-class" "An argument's class has changed since it was looked at.";
     LONG_DOUBLE "long-double" "A long double does not fit in a word.";
     FLAGS "calling-convention" "The function has flags other than cdecl, PyDLL and use_errno.";
     VALUE "argument-value" "An argument is of a type that ctypes converts itself.";

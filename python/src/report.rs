@@ -78,8 +78,7 @@ fn pair(refusal: &Refusal) -> (&'static str, &'static str) {
 fn signature(declaration: &Declaration) -> String {
     let args: Vec<&str> = declaration.args.iter().map(|arg| &*arg.class.name).collect();
     let result = declaration.call.signature().result();
-    let args = if declaration.declared { args.join(", ") } else { "undeclared".to_owned() };
-    format!("fn({args}) -> {result}")
+    format!("fn({}) -> {result}", args.join(", "))
 }
 
 /// The figures of the process.

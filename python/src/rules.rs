@@ -6,15 +6,24 @@
 //! leaves no trace in the world; after it nothing refuses.
 
 mod args;
+mod numbers;
 mod results;
 
-use hotcall_tracer::{Field, Mem, Ops, Refusal, Symbol};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::declare::Declaration;
+use hotcall_core::{CType, PreparedCall};
+use hotcall_tracer::{Field, Mem, Ops, Refusal, Symbol};
+use smallvec::SmallVec;
+
+use crate::classes::Classes;
+use crate::declare::{self, Declaration, Kind, MOST_ARGUMENTS};
+use crate::kinds::Kinds;
 use crate::helpers::{
     ERRNO_SPACE, ERROR_PENDING, KEEP, RESTORE_THREAD, SAVE_THREAD, SWAP_ERRNO,
 };
 use crate::layout::{self, Layout};
+use crate::raw::Object;
 use crate::refusals;
 
 /// The words that a vectorcall is entered with.
@@ -37,22 +46,42 @@ impl<W> Frame<W> {
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) layout: Layout,
-    pub(crate) symbols: Symbols,
-    /// The counter of calls that the rules made, if calls are counted.
-    pub(crate) counter: Option<Symbol>,
-}
-
-/// The addresses that the rules compare with.
-#[derive(Debug)]
-pub(crate) struct Symbols {
-    pub(crate) int: Symbol,
-    pub(crate) bool: Symbol,
-    pub(crate) float: Symbol,
-    pub(crate) bytes: Symbol,
-    pub(crate) str: Symbol,
+    pub(crate) kinds: Kinds,
+    pub(crate) classes: Classes,
     pub(crate) none: Symbol,
     /// The call slot that the hook puts into function classes.
     pub(crate) tp_call: Symbol,
+    /// The counter of calls that the rules made, if calls are counted.
+    pub(crate) counter: Option<Symbol>,
+    /// The prepared calls of functions that were given undeclared arguments.
+    pub(crate) undeclared: Undeclared,
+}
+
+/// Prepared calls by their types.
+#[derive(Debug, Default)]
+pub(crate) struct Undeclared(Mutex<HashMap<(Vec<CType>, CType), Arc<PreparedCall>>>);
+
+impl Undeclared {
+    fn prepare(&self, args: Vec<CType>, result: CType) -> Result<Arc<PreparedCall>, Refusal> {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (args, result);
+        if let Some(call) = calls.get(&key) {
+            return Ok(Arc::clone(call));
+        }
+        let call = declare::prepare(key.0.clone(), result)?;
+        calls.insert(key, Arc::clone(&call));
+        Ok(call)
+    }
+}
+
+impl Known {
+    /// Whether the class at `address`, of which a living class is made, is a
+    /// simple type of this kind.
+    #[allow(unsafe_code, reason = "see SAFETY")]
+    fn is_kind(&self, address: u64, kind: Kind) -> bool {
+        // SAFETY: pointer and array classes own the class of their items.
+        self.kinds.of_class(unsafe { Object::at(address) }) == Some(kind)
+    }
 }
 
 /// Makes the call of `declaration` that `frame` asks for. Gives the result,
@@ -63,35 +92,65 @@ pub(crate) fn call<O: Ops>(
     declaration: &Declaration,
     frame: Frame<O::Word>,
 ) -> Result<O::Word, Refusal> {
-    enter(o, known, declaration, frame)?;
-    let mut words = smallvec::SmallVec::<[O::Word; 16]>::new();
+    let count = enter(o, known, declaration, frame)?;
+    let mut words = SmallVec::<[O::Word; 16]>::new();
     for (index, arg) in declaration.args.iter().enumerate() {
         let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
         words.push(args::take(o, known, arg, object)?);
     }
+    let call = match count == declaration.args.len() {
+        true => Arc::clone(&declaration.call),
+        false => undeclared(o, known, declaration, frame, count, &mut words)?,
+    };
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
     let errno = match declaration.use_errno {
         true => Some(errno_space(o)?),
         false => None,
     };
-    Ok(perform(o, known, declaration, target, &words, errno))
+    Ok(perform(o, known, declaration, &Target { call, address: target }, &words, errno))
 }
 
-/// Tests that the call is of the kind that was declared.
+/// The foreign function: its address, and how it is called this time.
+struct Target<W> {
+    call: Arc<PreparedCall>,
+    address: W,
+}
+
+/// Takes the arguments behind the declared ones; gives the call for them all.
+fn undeclared<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    declaration: &Declaration,
+    frame: Frame<O::Word>,
+    count: usize,
+    words: &mut SmallVec<[O::Word; 16]>,
+) -> Result<Arc<PreparedCall>, Refusal> {
+    let mut types = declaration.call.signature().args().to_vec();
+    for index in declaration.args.len()..count {
+        let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
+        let (word, ctype) = args::take_undeclared(o, known, object)?;
+        words.push(word);
+        types.push(ctype);
+    }
+    known.undeclared.prepare(types, declaration.call.signature().result())
+}
+
+/// Tests that the call is of the kind that was declared; gives the number of
+/// arguments.
 fn enter<O: Ops>(
     o: &mut O,
     known: &Known,
     declaration: &Declaration,
     frame: Frame<O::Word>,
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
     let class = o.load(frame.this, layout::OB_TYPE);
     if !o.is(class, &declaration.class) {
         return Err(refusals::CLASS);
     }
     if known.layout.flag_outlives_call {
         let tp_call = o.load(class, layout::TYPE_CALL);
-        if !o.is(tp_call, &known.symbols.tp_call) {
+        if !o.is(tp_call, &known.tp_call) {
             return Err(refusals::CALL);
         }
     }
@@ -102,10 +161,12 @@ fn enter<O: Ops>(
     // argument; the rest is the count.
     let one = o.constant(1);
     let twice = o.shl(frame.nargsf, one);
-    match o.test_is(twice, 2 * declaration.args.len() as u64) {
-        true => Ok(()),
-        false if declaration.declared => Err(refusals::EXTRA),
-        false => Err(refusals::UNDECLARED),
+    let count = o.peek(twice) / 2;
+    let same = o.test_is(twice, 2 * count);
+    debug_assert!(same, "the count was read from this word");
+    match usize::try_from(count) {
+        Ok(count) if (declaration.args.len()..=MOST_ARGUMENTS).contains(&count) => Ok(count),
+        _ => Err(refusals::COUNT),
     }
 }
 
@@ -123,22 +184,22 @@ fn perform<O: Ops>(
     o: &mut O,
     known: &Known,
     declaration: &Declaration,
-    target: O::Word,
+    target: &Target<O::Word>,
     words: &[O::Word],
     errno: Option<O::Word>,
 ) -> O::Word {
     if let Some(counter) = &known.counter {
         count(o, counter);
     }
-    let class = declaration.result.instance_class().map(|class| o.symbol(class));
-    if let Some(class) = class {
-        o.help(&KEEP, &[class]);
+    if let Some(kept) = declaration.result.kept() {
+        let kept = o.symbol(kept);
+        o.help(&KEEP, &[kept]);
     }
     let thread = (!declaration.python_api).then(|| o.help(&SAVE_THREAD, &[]));
     if let Some(space) = errno {
         o.help(&SWAP_ERRNO, &[space]);
     }
-    let value = o.call(&declaration.call, target, words);
+    let value = o.call(&target.call, target.address, words);
     if let Some(space) = errno {
         o.help(&SWAP_ERRNO, &[space]);
     }

@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcall_asm::{Jit, Stub};
-use hotcall_tracer::{Limits, Refusal, Site, Symbol};
-use pyo3::{Py, PyAny};
+use hotcall_tracer::{Data, Limits, Refusal, Site, Symbol};
+use pyo3::prelude::*;
 
 use crate::declare::{Declaration, Reader};
-use crate::kinds::Kinds;
 use crate::options::{Log, Options};
 use crate::raw::Object;
 use crate::rules::Known;
@@ -26,6 +25,15 @@ pub(crate) struct CallSite {
     pub(crate) name: String,
     pub(crate) declaration: Result<Declaration, Refusal>,
     pub(crate) site: Site<Stub>,
+}
+
+impl CallSite {
+    /// Whether a stub of this site has the address of `class` in it.
+    fn mentions(&self, class: u64) -> bool {
+        let shapes = self.site.shapes();
+        let mut insts = shapes.iter().flat_map(|shape| &shape.trace.insts);
+        insts.any(|inst| matches!(&inst.data, Data::Symbol(symbol) if symbol.address == class))
+    }
 }
 
 /// Addresses of aligned objects spread well enough with one multiplication.
@@ -53,9 +61,11 @@ type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
 pub(crate) struct Sites {
     /// Of function objects.
     functions: AddressMap<Arc<CallSite>>,
-    /// Of classes, for functions that leave the declaration to their class,
-    /// each with the weak reference that removes it.
-    classes: AddressMap<(Arc<CallSite>, Py<PyAny>)>,
+    /// Of classes, for functions that leave the declaration to their class.
+    classes: AddressMap<Arc<CallSite>>,
+    /// Weak references to the classes that anything here has the address of:
+    /// each makes the runtime forget its class when that dies.
+    watched: AddressMap<Py<PyAny>>,
     /// Functions whose declaration is being assigned right now.
     changing: Vec<u64>,
     /// How often each refusal was counted.
@@ -67,7 +77,6 @@ pub(crate) struct Sites {
 pub(crate) struct Runtime {
     pub(crate) options: Options,
     pub(crate) known: Known,
-    pub(crate) kinds: Kinds,
     pub(crate) jit: Jit,
     sites: Mutex<Sites>,
 }
@@ -96,9 +105,9 @@ pub(crate) fn set(runtime: Runtime) -> &'static Runtime {
 }
 
 impl Runtime {
-    pub(crate) fn new(options: Options, known: Known, kinds: Kinds) -> Runtime {
+    pub(crate) fn new(options: Options, known: Known) -> Runtime {
         let jit = hotcall_asm::Options { capacity: options.code, deny: options.deny };
-        Runtime { options, known, kinds, jit: Jit::new(jit), sites: Mutex::default() }
+        Runtime { options, known, jit: Jit::new(jit), sites: Mutex::default() }
     }
 
     fn sites(&self) -> MutexGuard<'_, Sites> {
@@ -132,7 +141,8 @@ impl Runtime {
 
     /// The reader of declarations.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { layout: &self.known.layout, kinds: &self.kinds }
+        let Known { layout, kinds, classes, .. } = &self.known;
+        Reader { layout, kinds, classes }
     }
 
     /// The site of a function, if it has one.
@@ -160,17 +170,26 @@ impl Runtime {
 
     /// The site that the functions of a class share, made if there is none.
     fn adopt_class(&self, class: Object, function: Object) -> Arc<CallSite> {
-        let known = self.sites().classes.get(&class.address()).map(|(site, _)| Arc::clone(site));
+        let known = self.sites().classes.get(&class.address()).cloned();
         known.unwrap_or_else(|| {
             let site = Arc::new(self.make_site(function));
-            if let Ok(watch) = crate::hook::watch(class) {
-                let entry = (Arc::clone(&site), watch);
-                let replaced = self.sites().classes.insert(class.address(), entry);
-                // Dropped here, since the lock is free again.
-                drop(replaced);
+            if self.watch(class) {
+                self.sites().classes.insert(class.address(), Arc::clone(&site));
             }
             site
         })
+    }
+
+    /// Sees to it that a class is forgotten when it dies; false if it cannot be.
+    fn watch(&self, class: Object) -> bool {
+        if self.sites().watched.contains_key(&class.address()) {
+            return true;
+        }
+        let Ok(watch) = crate::hook::watch(class) else { return false };
+        let replaced = self.sites().watched.insert(class.address(), watch);
+        // Dropped here, since the lock is free again.
+        drop(replaced);
+        true
     }
 
     fn make_site(&self, function: Object) -> CallSite {
@@ -190,16 +209,30 @@ impl Runtime {
         self.sites().functions.remove(&function).is_some()
     }
 
-    /// Forgets the site of a class that is gone.
-    pub(crate) fn forget_class(&self, class: u64) {
-        let removed = self.sites().classes.remove(&class);
-        drop(removed);
+    /// Forgets a class that dies: its site, what was learned of it, and the
+    /// sites that have its address in a stub. Gives the functions concerned.
+    pub(crate) fn forget_class(&self, class: u64) -> Vec<u64> {
+        self.known.classes.forget(class);
+        let mut sites = self.sites();
+        let watch = sites.watched.remove(&class);
+        sites.classes.retain(|&of, site| of != class && !site.mentions(class));
+        let functions = sites.functions.extract_if(|_, site| site.mentions(class));
+        let functions = functions.map(|(function, _)| function).collect();
+        drop(sites);
+        // Dropped here, since the lock is free again.
+        drop(watch);
+        functions
+    }
+
+    /// Learns the class of an argument; true if that says more than was known.
+    pub(crate) fn learn(&self, py: Python<'_>, class: Object) -> bool {
+        let Known { layout, kinds, classes, .. } = &self.known;
+        self.watch(class) && classes.learn(py, kinds, layout, class)
     }
 
     /// Forgets all sites; gives the functions that had one.
     pub(crate) fn forget_all(&self) -> Vec<u64> {
-        let classes = std::mem::take(&mut self.sites().classes);
-        drop(classes);
+        self.sites().classes.clear();
         self.sites().functions.drain().map(|(function, _)| function).collect()
     }
 

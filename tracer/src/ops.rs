@@ -2,8 +2,9 @@
 //! and [`Live`], the reading that acts at once.
 //!
 //! **Invariant.** A rule decides only by `test_*`: then the recording reading
-//! sees each decision, and a guard stands in the trace for it. A `hint_*`
-//! leaves no guard, so both ways on from it must be right for any value.
+//! sees each decision, and a guard stands in the trace for it. `peek` leaves no
+//! guard, so a rule that has looked must go on with a test that holds only for
+//! what it saw, or in a way that is right for any value.
 
 use std::sync::Arc;
 
@@ -41,8 +42,8 @@ pub trait Ops {
     /// Whether `a` is below `b`, unsigned; a guard in the direction that it went.
     fn test_lt(&mut self, a: Self::Word, b: Self::Word) -> bool;
 
-    /// Whether `a` is below `b` this time, unsigned. It leaves no guard.
-    fn hint_lt(&mut self, a: Self::Word, b: Self::Word) -> bool;
+    /// What the word is this time. It leaves no guard.
+    fn peek(&self, a: Self::Word) -> u64;
 
     /// Calls a helper of the host. A helper without a result gives zero.
     fn help(&mut self, helper: &'static Helper, args: &[Self::Word]) -> Self::Word;
@@ -184,8 +185,8 @@ impl<H: Host> Ops for Live<'_, H> {
     }
 
     #[inline(always)]
-    fn hint_lt(&mut self, a: u64, b: u64) -> bool {
-        a < b
+    fn peek(&self, a: u64) -> u64 {
+        a
     }
 
     #[inline(always)]

@@ -1,15 +1,92 @@
-//! The rules of arguments: from an object, and the type declared for it, to
-//! the canonical word that the foreign function gets.
+//! The rules of arguments: from an object, and what is declared for it, to the
+//! canonical word that the foreign function gets.
 //!
-//! A rule accepts exact types alone. For anything else ctypes asks
-//! `isinstance`, which may run Python code: that is refused.
+//! A rule first finds out the object's class and guards it; all else follows
+//! from what is known of the class. Where ctypes asks `isinstance` and the
+//! answer could come from Python code, the call is refused.
 
-use hotcall_tracer::{Mem, Ops, Refusal};
+use hotcall_core::CType;
+use hotcall_tracer::{Ops, Refusal};
 
-use crate::declare::{Arg, Kind};
-use crate::layout::{self, Int};
+use crate::classes::{Class, Family};
+use crate::declare::{Arg, ArgRule, Kind};
+use crate::layout;
 use crate::refusals;
-use crate::rules::Known;
+use crate::rules::{Known, numbers};
+
+/// An argument, and what is known of its class, which is guarded.
+pub(super) struct Given<'a, W> {
+    pub(super) object: W,
+    class_word: W,
+    pub(super) class: &'a Class,
+}
+
+impl<W: Copy> Given<'_, W> {
+    /// Whether the object is an instance of the class at `address`, in the way
+    /// in which `isinstance` would find out without running Python code.
+    fn is_instance<O: Ops<Word = W>>(&self, o: &mut O, address: u64) -> Result<bool, Refusal> {
+        if self.class.symbol.address == address {
+            return Ok(true);
+        }
+        let derives = self.class.derives_from(address);
+        if !derives && !self.class.is_plain {
+            return Err(refusals::SURPRISING);
+        }
+        self.steady(o)?;
+        Ok(derives)
+    }
+
+    /// Guards that the class is as it was when it was learned.
+    fn steady<O: Ops<Word = W>>(&self, o: &mut O) -> Result<(), Refusal> {
+        let Some(version) = self.class.version else { return Ok(()) };
+        let current = o.load(self.class_word, layout::TYPE_VERSION);
+        match version != 0 && o.test_is(current, version.into()) {
+            true => Ok(()),
+            false => Err(refusals::NEW_CLASS),
+        }
+    }
+
+    /// The value of an instance of a simple type.
+    fn value<O: Ops<Word = W>>(&self, o: &mut O, kind: Kind) -> W {
+        let memory = o.load(self.object, layout::CDATA_POINTER);
+        o.load(memory, kind.field())
+    }
+
+    /// The address that an array, pointer, function or reference stands for.
+    fn address<O: Ops<Word = W>>(&self, o: &mut O) -> Result<W, Refusal> {
+        match self.class.family {
+            Family::Reference => {
+                let tag = o.load(self.object, layout::REFERENCE_TAG);
+                match o.test_is(tag, b'P'.into()) {
+                    true => Ok(o.load(self.object, layout::REFERENCE_VALUE)),
+                    false => Err(refusals::VALUE),
+                }
+            }
+            Family::Array(_) | Family::Record => Ok(o.load(self.object, layout::CDATA_POINTER)),
+            _ => Ok(self.value(o, Kind::VoidP)),
+        }
+    }
+
+    /// The address of the first byte of a bytes object.
+    fn bytes<O: Ops<Word = W>>(&self, o: &mut O) -> W {
+        let first = o.constant(layout::BYTES_FIRST.offset as u64);
+        o.add(self.object, first)
+    }
+}
+
+/// Finds out and guards the class of `object`, then goes on with `act`.
+fn with_class<O: Ops, R>(
+    o: &mut O,
+    known: &Known,
+    object: O::Word,
+    act: impl FnOnce(&mut O, &Given<'_, O::Word>) -> Result<R, Refusal>,
+) -> Result<R, Refusal> {
+    let class_word = o.load(object, layout::OB_TYPE);
+    let class = known.classes.find(o.peek(class_word)).ok_or(refusals::NEW_CLASS)?;
+    let same = o.is(class_word, &class.symbol);
+    debug_assert!(same, "the class was found by its address");
+    act(o, &Given { object, class_word, class: &class })
+}
 
 /// The word for `object` as an argument declared as `arg`.
 pub(super) fn take<O: Ops>(
@@ -18,238 +95,197 @@ pub(super) fn take<O: Ops>(
     arg: &Arg,
     object: O::Word,
 ) -> Result<O::Word, Refusal> {
-    let class = o.load(object, layout::OB_TYPE);
-    let word = match arg.kind {
-        Kind::Int(_) => {
-            let mem = arg.kind.field().mem;
-            integer(o, known, object, class).map(|word| o.extend(mem, word))
+    with_class(o, known, object, |o, given| {
+        let address = arg.class.address;
+        match arg.rule {
+            ArgRule::Simple(Kind::CharP) => characters(o, known, given, address, Kind::Char),
+            ArgRule::Simple(Kind::WCharP) => characters(o, known, given, address, Kind::WChar),
+            ArgRule::Simple(Kind::VoidP) => void_pointer(o, known, given, address),
+            ArgRule::Simple(Kind::Object) => object_pointer(o, given, address),
+            ArgRule::Simple(kind) => simple(o, known, given, address, kind),
+            ArgRule::Pointer(target) => pointer(o, known, given, address, target),
+            ArgRule::Array(item) => array(o, known, given, address, item),
+            ArgRule::Function => match given.is_instance(o, address)? {
+                true => given.address(o),
+                false => Err(refusals::VALUE),
+            },
         }
-        Kind::Bool => truth(o, known, object, class),
-        Kind::Char => character(o, known, object, class)?,
-        Kind::WChar => wide_character(o, known, object, class)?,
-        Kind::F64 => double(o, known, object, class)?,
-        Kind::F32 => double(o, known, object, class)?.map(|double| o.demote(double)),
-        Kind::CharP => char_pointer(o, known, object, class),
-        Kind::WCharP => null(o, known, object),
-        Kind::VoidP => void_pointer(o, known, object, class),
-        Kind::LongDouble | Kind::Object => None,
-    };
-    match word {
-        Some(word) => Ok(word),
-        None => instance(o, arg, object, class),
-    }
-}
-
-/// The value of an instance of the declared type itself.
-fn instance<O: Ops>(
-    o: &mut O,
-    arg: &Arg,
-    object: O::Word,
-    class: O::Word,
-) -> Result<O::Word, Refusal> {
-    if !o.is(class, &arg.class) {
-        return Err(refusals::VALUE);
-    }
-    let memory = o.load(object, layout::CDATA_POINTER);
-    Ok(o.load(memory, arg.kind.field()))
-}
-
-/// Whether the class is int or bool, whose objects have one layout.
-fn is_int<O: Ops>(o: &mut O, known: &Known, class: O::Word) -> bool {
-    o.is(class, &known.symbols.int) || o.is(class, &known.symbols.bool)
-}
-
-/// An int or bool, modulo 2^64.
-fn integer<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    object: O::Word,
-    class: O::Word,
-) -> Option<O::Word> {
-    if !is_int(o, known, class) {
-        return None;
-    }
-    let size = o.load(object, layout::INT_SIZE);
-    Some(match small_int(o, known.layout.int, object, size) {
-        Some(word) => word,
-        // Right for every int, so no guard is needed here.
-        None => o.help(&crate::helpers::INT_MASK, &[object]),
     })
 }
 
-/// The value of an int of at most one digit, if it is one this time.
-fn small_int<O: Ops>(o: &mut O, int: Int, object: O::Word, size: O::Word) -> Option<O::Word> {
-    let (biased, bound) = digits_below(o, int, size, 2);
-    if !(o.hint_lt(biased, bound) && o.test_lt(biased, bound)) {
-        return None;
-    }
-    let digit = o.load(object, layout::INT_DIGIT);
-    let sign = match int {
-        Int::Signed => size,
-        Int::Tagged => {
-            let three = o.constant(3);
-            let tag = o.and(size, three);
-            let one = o.constant(1);
-            o.sub(one, tag)
-        }
-    };
-    Some(o.mul(sign, digit))
-}
-
-/// Two words, the first of which is below the second, unsigned, if and only if
-/// the int has fewer than `count` digits.
-fn digits_below<O: Ops>(o: &mut O, int: Int, size: O::Word, count: u64) -> (O::Word, O::Word) {
-    match int {
-        Int::Signed => {
-            let bias = o.constant(count - 1);
-            (o.add(size, bias), o.constant(2 * count - 1))
-        }
-        Int::Tagged => (size, o.constant(8 * count)),
-    }
-}
-
-/// A float, or an int of at most two digits, as a double.
-fn double<O: Ops>(
+/// The word for `object` as an argument that nothing is declared for, and the
+/// C type as which ctypes passes it.
+pub(super) fn take_undeclared<O: Ops>(
     o: &mut O,
     known: &Known,
     object: O::Word,
-    class: O::Word,
-) -> Result<Option<O::Word>, Refusal> {
-    if o.is(class, &known.symbols.float) {
-        return Ok(Some(o.load(object, layout::FLOAT_VALUE)));
-    }
-    if !is_int(o, known, class) {
-        return Ok(None);
-    }
-    let size = o.load(object, layout::INT_SIZE);
-    if let Some(word) = small_int(o, known.layout.int, object, size) {
-        return Ok(Some(o.to_f64(word)));
-    }
-    // Two digits are 60 bits: they fit a signed word, and rounding is the same.
-    let (biased, bound) = digits_below(o, known.layout.int, size, 3);
-    if !o.test_lt(biased, bound) {
-        return Err(refusals::LARGE_INT);
-    }
-    let word = o.help(&crate::helpers::INT_MASK, &[object]);
-    Ok(Some(o.to_f64(word)))
-}
-
-/// The truth of an int, float, bytes object, or None, as 0 or 1.
-fn truth<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    object: O::Word,
-    class: O::Word,
-) -> Option<O::Word> {
-    if is_int(o, known, class) {
-        let size = o.load(object, layout::INT_SIZE);
-        return Some(match known.layout.int {
-            Int::Signed => {
-                let zero = o.constant(0);
-                o.ne(size, zero)
-            }
-            // The two lowest bits are 1 for zero alone.
-            Int::Tagged => {
-                let three = o.constant(3);
-                let sign = o.and(size, three);
-                let one = o.constant(1);
-                o.ne(sign, one)
-            }
-        });
-    }
-    if o.is(class, &known.symbols.float) {
-        // Shifting out the sign leaves 0 of both zeros, and of nothing else.
-        let value = o.load(object, layout::FLOAT_VALUE);
-        let bits = o.bits(value);
-        let one = o.constant(1);
-        let magnitude = o.shl(bits, one);
-        let zero = o.constant(0);
-        return Some(o.ne(magnitude, zero));
-    }
-    if o.is(class, &known.symbols.bytes) {
-        let size = o.load(object, layout::BYTES_SIZE);
-        let zero = o.constant(0);
-        return Some(o.ne(size, zero));
-    }
-    null(o, known, object)
-}
-
-/// One byte, or an int from 0 to 255, as C's `char`.
-fn character<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    object: O::Word,
-    class: O::Word,
-) -> Result<Option<O::Word>, Refusal> {
-    if o.is(class, &known.symbols.bytes) {
-        let size = o.load(object, layout::BYTES_SIZE);
-        return match o.test_is(size, 1) {
-            true => Ok(Some(o.load(object, layout::BYTES_FIRST))),
-            false => Err(refusals::CHAR),
+) -> Result<(O::Word, CType), Refusal> {
+    with_class(o, known, object, |o, given| {
+        let address = match given.class.family {
+            Family::None => o.constant(0),
+            Family::Int => return Ok((numbers::c_int(o, known, object)?, CType::I32)),
+            Family::Simple(Kind::LongDouble) => return Err(refusals::LONG_DOUBLE),
+            Family::Simple(kind) => return Ok((given.value(o, kind), kind.ctype())),
+            Family::Bytes => given.bytes(o),
+            Family::Record => return Err(refusals::BY_VALUE),
+            Family::Float | Family::Str | Family::Other => return Err(refusals::VALUE),
+            _ => given.address(o)?,
         };
+        Ok((address, CType::Pointer))
+    })
+}
+
+/// A number, a truth or a character.
+fn simple<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    given: &Given<'_, O::Word>,
+    declared: u64,
+    kind: Kind,
+) -> Result<O::Word, Refusal> {
+    let (object, family) = (given.object, given.class.family);
+    if matches!(family, Family::Simple(own) if own == kind) && given.is_instance(o, declared)? {
+        return Ok(given.value(o, kind));
     }
-    if !is_int(o, known, class) {
-        return Ok(None);
+    match (kind, family) {
+        (Kind::Int(_), Family::Int) => {
+            let word = numbers::integer(o, known, object);
+            Ok(o.extend(kind.field().mem, word))
+        }
+        (Kind::F64, _) => numbers::double(o, known, object, family),
+        (Kind::F32, _) => {
+            let double = numbers::double(o, known, object, family)?;
+            Ok(o.demote(double))
+        }
+        (Kind::Bool, _) => numbers::truth(o, known, object, family),
+        (Kind::Char, _) => numbers::character(o, known, object, family),
+        (Kind::WChar, Family::Str) => numbers::wide_character(o, object),
+        _ => Err(refusals::VALUE),
     }
-    let size = o.load(object, layout::INT_SIZE);
-    let Some(word) = small_int(o, known.layout.int, object, size) else {
-        return Err(refusals::CHAR);
+}
+
+/// None, bytes, an instance, or what points to characters.
+fn characters<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    given: &Given<'_, O::Word>,
+    declared: u64,
+    character: Kind,
+) -> Result<O::Word, Refusal> {
+    match given.class.family {
+        Family::None => return Ok(o.constant(0)),
+        Family::Bytes if character == Kind::Char => return Ok(given.bytes(o)),
+        _ => {}
+    }
+    if given.is_instance(o, declared)? {
+        return given.address(o);
+    }
+    let of_character = match given.class.family {
+        Family::Array(item) | Family::Pointer(item) => known.is_kind(item, character),
+        Family::Reference => referent(o, known, given, |_, given| {
+            Ok(given.class.family == Family::Simple(character))
+        })?,
+        _ => false,
     };
-    let bound = o.constant(256);
-    match o.test_lt(word, bound) {
-        true => Ok(Some(o.extend(Mem::I8, word))),
-        false => Err(refusals::CHAR),
+    match of_character {
+        true => given.address(o),
+        false => Err(refusals::VALUE),
     }
 }
 
-/// A str of one character.
-fn wide_character<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    object: O::Word,
-    class: O::Word,
-) -> Result<Option<O::Word>, Refusal> {
-    if !o.is(class, &known.symbols.str) {
-        return Ok(None);
-    }
-    let word = o.help(&crate::helpers::WCHAR_OF, &[object]);
-    match o.test_is(word, u64::MAX) {
-        true => Err(refusals::CHAR),
-        false => Ok(Some(word)),
-    }
-}
-
-/// None as a null pointer.
-fn null<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> Option<O::Word> {
-    match o.is(object, &known.symbols.none) {
-        true => Some(o.constant(0)),
-        false => None,
-    }
-}
-
-/// None, or the address of the first byte of a bytes object.
-fn char_pointer<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    object: O::Word,
-    class: O::Word,
-) -> Option<O::Word> {
-    if !o.is(class, &known.symbols.bytes) {
-        return null(o, known, object);
-    }
-    let first = o.constant(layout::BYTES_FIRST.offset as u64);
-    Some(o.add(object, first))
-}
-
-/// None, an int as an address, or a bytes object.
+/// None, an int, bytes, an instance, or whatever ctypes has an address for.
 fn void_pointer<O: Ops>(
     o: &mut O,
     known: &Known,
-    object: O::Word,
-    class: O::Word,
-) -> Option<O::Word> {
-    match integer(o, known, object, class) {
-        Some(word) => Some(word),
-        None => char_pointer(o, known, object, class),
+    given: &Given<'_, O::Word>,
+    declared: u64,
+) -> Result<O::Word, Refusal> {
+    match given.class.family {
+        Family::None => return Ok(o.constant(0)),
+        Family::Int => return Ok(numbers::integer(o, known, given.object)),
+        Family::Bytes => return Ok(given.bytes(o)),
+        _ => {}
+    }
+    if given.is_instance(o, declared)? {
+        return given.address(o);
+    }
+    match given.class.family {
+        Family::Array(_)
+        | Family::Pointer(_)
+        | Family::Function
+        | Family::Reference
+        | Family::Simple(Kind::CharP | Kind::WCharP) => given.address(o),
+        _ => Err(refusals::VALUE),
+    }
+}
+
+/// The object itself, or what an instance refers to.
+fn object_pointer<O: Ops>(
+    o: &mut O,
+    given: &Given<'_, O::Word>,
+    declared: u64,
+) -> Result<O::Word, Refusal> {
+    match given.is_instance(o, declared)? {
+        true => Ok(given.value(o, Kind::Object)),
+        false => Ok(given.object),
+    }
+}
+
+/// None, an instance of the target, a pointer, array or reference to one.
+fn pointer<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    given: &Given<'_, O::Word>,
+    declared: u64,
+    target: u64,
+) -> Result<O::Word, Refusal> {
+    if given.class.family == Family::None {
+        return Ok(o.constant(0));
+    }
+    if given.is_instance(o, target)? {
+        return Ok(o.load(given.object, layout::CDATA_POINTER));
+    }
+    let points = match given.class.family {
+        // Of another item type: `issubclass` is for ctypes to ask.
+        Family::Pointer(item) | Family::Array(item) => item == target,
+        Family::Reference => {
+            referent(o, known, given, |o, given| given.is_instance(o, target))?
+        }
+        _ => false,
+    };
+    match points || given.is_instance(o, declared)? {
+        true => given.address(o),
+        false => Err(refusals::VALUE),
+    }
+}
+
+/// An instance of the array type, or a reference to an item.
+fn array<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    given: &Given<'_, O::Word>,
+    declared: u64,
+    item: u64,
+) -> Result<O::Word, Refusal> {
+    let fits = given.is_instance(o, declared)?
+        || given.class.family == Family::Reference
+            && referent(o, known, given, |o, given| given.is_instance(o, item))?;
+    match fits {
+        true => given.address(o),
+        false => Err(refusals::VALUE),
+    }
+}
+
+/// Asks `ask` of the object that a reference was made of.
+fn referent<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    given: &Given<'_, O::Word>,
+    ask: impl FnOnce(&mut O, &Given<'_, O::Word>) -> Result<bool, Refusal>,
+) -> Result<bool, Refusal> {
+    let object = o.load(given.object, layout::REFERENCE_OBJECT);
+    match o.test_is(object, 0) {
+        true => Err(refusals::VALUE),
+        false => with_class(o, known, object, ask),
     }
 }

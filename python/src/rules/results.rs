@@ -17,9 +17,15 @@ pub(super) fn wrap<O: Ops>(
     value: O::Word,
 ) -> O::Word {
     match result {
-        ResultRule::Void if known.layout.immortal_none => o.symbol(&known.symbols.none),
+        ResultRule::Void if known.layout.immortal_none => o.symbol(&known.none),
         ResultRule::Void => o.help(&help::NEW_NONE, &[]),
         ResultRule::Simple(kind) => simple(o, *kind, value),
+        ResultRule::Callable(callable) => {
+            let callable = o.symbol(callable);
+            let word = o.extend(Mem::I32, value);
+            let int = o.help(&help::FROM_SIGNED, &[word]);
+            o.help(&help::CALL_WITH, &[callable, int])
+        }
         ResultRule::Instance { kind, class } => {
             let bits = match kind {
                 Kind::F64 => o.bits(value),

@@ -1,0 +1,249 @@
+//! The classes of values that calls have seen: what ctypes does with their
+//! instances, and whether asking `isinstance` of them is free of surprises.
+//!
+//! **Invariant.** Rules only look classes up. A class that is new to them is
+//! learned outside, since that may run Python code, and the call begins anew.
+//! A class that dies is forgotten, and with it each site that knows its address.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotcall_tracer::Symbol;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::declare::{Kind, info, named};
+use crate::kinds::{Kinds, handle};
+use crate::layout::{self, Layout};
+use crate::raw::Object;
+use crate::runtime::AddressHasher;
+
+/// The flag of types that cannot be modified.
+const IMMUTABLE: u64 = 1 << 8;
+/// The flag of metaclasses.
+const TYPE_SUBCLASS: u64 = 1 << 31;
+
+/// What ctypes does with an instance of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    None,
+    /// int or bool, whose objects have one layout.
+    Int,
+    Float,
+    Bytes,
+    Str,
+    /// A simple type of ctypes.
+    Simple(Kind),
+    /// A pointer of ctypes to instances of the class at this address.
+    Pointer(u64),
+    /// An array of ctypes of items of the class at this address.
+    Array(u64),
+    /// A structure or union of ctypes.
+    Record,
+    /// A foreign function.
+    Function,
+    /// What `byref` gives.
+    Reference,
+    /// None of these: ctypes knows it as an object alone.
+    Other,
+}
+
+/// What is known of a class.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub(crate) symbol: Symbol,
+    pub(crate) family: Family,
+    /// The classes that it derives from, itself first.
+    ancestors: Vec<u64>,
+    /// Whether `isinstance` of an instance, and another class, runs no Python
+    /// code as long as the class keeps its version.
+    pub(crate) is_plain: bool,
+    /// The version to guard, for a class that can be modified.
+    pub(crate) version: Option<u32>,
+}
+
+impl Class {
+    /// Whether it is, or derives from, the class at `address`.
+    pub(crate) fn derives_from(&self, address: u64) -> bool {
+        self.ancestors.contains(&address)
+    }
+}
+
+/// The metaclasses of ctypes, and built-in classes of note.
+#[derive(Debug)]
+struct Landmarks {
+    metaclasses: Vec<(u64, Maker)>,
+    /// The slots that look attributes up without running Python code.
+    plain_getattro: [u64; 2],
+    object: u64,
+    type_class: u64,
+    /// Gives the dictionary of a class, whatever its metaclass says.
+    dict_of: Py<PyAny>,
+}
+
+/// How the family of a metaclass's classes is found.
+type Maker = fn(&Kinds, &Layout, Object) -> Option<Family>;
+
+type Map = HashMap<u64, Arc<Class>, BuildHasherDefault<AddressHasher>>;
+
+/// All classes that were learned.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    landmarks: Landmarks,
+    known: Mutex<Map>,
+}
+
+impl Classes {
+    /// Knows the built-in classes that arguments have most.
+    ///
+    /// # Errors
+    /// What a look-up raised.
+    pub(crate) fn read(py: Python<'_>) -> PyResult<Classes> {
+        let ctypes = py.import("ctypes")?;
+        let c_int = ctypes.getattr("c_int")?;
+        let pointer = ctypes.getattr("POINTER")?.call1((&c_int,))?;
+        let metaclass = |class: &Bound<'_, PyAny>| class.get_type_ptr() as u64;
+        let of = |name: &str| Ok::<u64, PyErr>(metaclass(&ctypes.getattr(name)?));
+        let metaclasses: Vec<(u64, Maker)> = vec![
+            (metaclass(&c_int), |kinds, _, class| kinds.of_class(class).map(Family::Simple)),
+            (metaclass(&pointer), |_, layout, class| target(layout, class).map(Family::Pointer)),
+            (of("Array")?, |_, layout, class| target(layout, class).map(Family::Array)),
+            (of("Structure")?, |_, _, _| Some(Family::Record)),
+            (of("Union")?, |_, _, _| Some(Family::Record)),
+            (of("_CFuncPtr")?, |_, _, _| Some(Family::Function)),
+        ];
+        let builtins = py.import("builtins")?;
+        let object = builtins.getattr("object")?;
+        let type_class = py.get_type::<PyType>();
+        let getattro = |class: &Bound<'_, PyAny>| handle(class).word(layout::TYPE_GETATTRO);
+        let landmarks = Landmarks {
+            metaclasses,
+            plain_getattro: [getattro(&object), getattro(type_class.as_any())],
+            object: object.as_ptr() as u64,
+            type_class: type_class.as_ptr() as u64,
+            dict_of: type_class.getattr("__dict__")?.get_item("__dict__")?.getattr("__get__")?.unbind(),
+        };
+        let classes = Classes { landmarks, known: Mutex::default() };
+        let reference = ctypes.getattr("byref")?.call1((c_int.call0()?,))?;
+        let builtin = |class: Bound<'_, PyAny>, family| {
+            let class = handle(&class);
+            let symbol = named(class);
+            let ancestors = ancestors(class);
+            let known = Class { symbol, family, ancestors, is_plain: true, version: None };
+            classes.insert(class.address(), known);
+        };
+        builtin(builtins.getattr("int")?, Family::Int);
+        builtin(builtins.getattr("bool")?, Family::Int);
+        builtin(builtins.getattr("float")?, Family::Float);
+        builtin(builtins.getattr("bytes")?, Family::Bytes);
+        builtin(builtins.getattr("str")?, Family::Str);
+        builtin(py.None().bind(py).get_type().into_any(), Family::None);
+        builtin(reference.get_type().into_any(), Family::Reference);
+        Ok(classes)
+    }
+
+    fn insert(&self, address: u64, class: Class) {
+        self.map().insert(address, Arc::new(class));
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, Map> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the class at `address`, if it was learned.
+    pub(crate) fn find(&self, address: u64) -> Option<Arc<Class>> {
+        self.map().get(&address).cloned()
+    }
+
+    /// Learns a class; true if that says more than was known. The caller sees
+    /// to it that [`Self::forget`] is called when the class dies.
+    pub(crate) fn learn(&self, py: Python<'_>, kinds: &Kinds, layout: &Layout, class: Object) -> bool {
+        let flags = class.word(layout::TYPE_FLAGS);
+        let version = match flags & IMMUTABLE {
+            0 => Some(self.version(py, class)),
+            _ => None,
+        };
+        let known = self.find(class.address());
+        if known.is_some_and(|known| known.version == version) {
+            return false;
+        }
+        let learned = Class {
+            symbol: named(class),
+            family: self.family(kinds, layout, class),
+            ancestors: ancestors(class),
+            is_plain: version != Some(0) && self.is_plain(py, class),
+            version,
+        };
+        self.insert(class.address(), learned);
+        true
+    }
+
+    /// Whether an object is what `byref` gives.
+    pub(crate) fn is_reference(&self, object: Object) -> bool {
+        let class = self.find(object.word(layout::OB_TYPE));
+        class.is_some_and(|class| class.family == Family::Reference)
+    }
+
+    /// Forgets a class that dies.
+    pub(crate) fn forget(&self, class: u64) {
+        self.map().remove(&class);
+    }
+
+    /// What ctypes does with instances of a class.
+    pub(crate) fn family(&self, kinds: &Kinds, layout: &Layout, class: Object) -> Family {
+        let metaclass = class.word(layout::OB_TYPE);
+        let row = self.landmarks.metaclasses.iter().find(|(known, _)| *known == metaclass);
+        row.and_then(|(_, make)| make(kinds, layout, class)).unwrap_or(Family::Other)
+    }
+
+    /// Whether ctypes sees nothing but a callable in an object: neither a class
+    /// of its own, nor one whose metaclass is no stock one.
+    pub(crate) fn is_callable_alone(&self, object: Object) -> bool {
+        let Some(class) = object.object(layout::OB_TYPE) else { return false };
+        let is_type = class.word(layout::TYPE_FLAGS) & TYPE_SUBCLASS != 0;
+        !is_type || class.address() == self.landmarks.type_class
+    }
+
+    /// The class's version, given to it now if it has none; 0 if it gets none.
+    fn version(&self, py: Python<'_>, class: Object) -> u32 {
+        let version = || class.word(layout::TYPE_VERSION) as u32;
+        let metaclass = class.word(layout::OB_TYPE);
+        let stock = self.landmarks.metaclasses.iter().any(|(known, _)| *known == metaclass);
+        if version() == 0 && (stock || metaclass == self.landmarks.type_class) {
+            // The look-up of an attribute in the class itself gives it one.
+            let found = class.bound(py).hasattr("__init__");
+            debug_assert!(found.is_ok(), "every class has a constructor");
+        }
+        version()
+    }
+
+    /// Whether no class of the method resolution order has a say in `__class__`.
+    fn is_plain(&self, py: Python<'_>, class: Object) -> bool {
+        let getattro = class.word(layout::TYPE_GETATTRO);
+        if !self.landmarks.plain_getattro.contains(&getattro) {
+            return false;
+        }
+        let dict_of = self.landmarks.dict_of.bind(py);
+        let silent = |base: &Object| -> PyResult<bool> {
+            Ok(!dict_of.call1((base.bound(py),))?.contains("__class__")?)
+        };
+        let order = class.object(layout::TYPE_MRO).map(Object::items).unwrap_or_default();
+        order
+            .iter()
+            .filter(|base| base.address() != self.landmarks.object)
+            .all(|base| silent(base).unwrap_or(false))
+    }
+}
+
+/// The method resolution order of a class, as addresses.
+fn ancestors(class: Object) -> Vec<u64> {
+    let mro = class.object(layout::TYPE_MRO);
+    mro.map(Object::items).unwrap_or_default().iter().map(|base| base.address()).collect()
+}
+
+/// What a pointer or array class is made of, if it is concrete.
+fn target(layout: &Layout, class: Object) -> Option<u64> {
+    let target = info(layout, class).word(layout.info_proto);
+    (target != 0).then_some(target)
+}
