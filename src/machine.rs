@@ -76,6 +76,7 @@ impl Host for Machine {
                 Entry::WW(f) => f(word(0)),
                 Entry::WWW(f) => f(word(0), word(1)),
                 Entry::WWWW(f) => f(word(0), word(1), word(2)),
+                Entry::WWWWW(f) => f(word(0), word(1), word(2), word(3)),
                 Entry::FW(f) => f(f64::from_bits(word(0))),
                 Entry::WF(f) => f(word(0)).to_bits(),
             }

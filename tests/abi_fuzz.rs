@@ -27,8 +27,9 @@ const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 /// promoted to, and how C widens it to a word: from the variable `x`.
 ///
 /// Callers extend narrow integers to 32 bits: no document says so, but clang
-/// relies on it where it compiles the callee. A function with the promoted type
-/// sees whether they do.
+/// relies on it where it compiles the callee. A function with promoted types
+/// sees whether they do. Stubs always do it; libffi does not in Win64, nor on
+/// the stack.
 #[rustfmt::skip] // One row per type.
 const TYPES: [(CType, &str, &str, &str); 12] = [
     (CType::Bool,    "_Bool",              "unsigned",           "x"),
@@ -116,12 +117,16 @@ fn row(ctype: CType) -> (CType, &'static str, &'static str, &'static str) {
     *TYPES.iter().find(|row| row.0 == ctype).unwrap()
 }
 
-/// A C function of this signature: `f3` has the index 3. Those of odd indices
-/// have promoted types.
+/// Whether the C function of this index has promoted types.
+fn is_promoted(index: usize) -> bool {
+    index % 2 == 1
+}
+
+/// A C function of this signature: `f3` has the index 3.
 fn source(index: usize, signature: &Signature) -> String {
     let args: Vec<String> = (signature.args().iter().enumerate())
         .map(|(nth, arg)| (nth, row(*arg)))
-        .map(|(nth, row)| format!("{} a{nth}", if index % 2 == 0 { row.1 } else { row.2 }))
+        .map(|(nth, row)| format!("{} a{nth}", if is_promoted(index) { row.2 } else { row.1 }))
         .collect();
     let args = if args.is_empty() { "void".to_string() } else { args.join(", ") };
     let convention = if signature.abi() == Abi::Win64 { "__attribute__((ms_abi)) " } else { "" };
@@ -202,18 +207,18 @@ impl Subject<'_> {
             assert_eq!(result.ctype(), self.signature.result());
             result.word()
         });
-        let interpreted = self.function.explain().interpreted - before;
-        assert_eq!(got, want, "{}\n{args:?}\n{}", self.signature, self.function.explain());
-        assert_eq!(
-            interpreted,
-            u64::from(tier == Tier::Interpreter),
-            "{}",
-            self.function.explain()
-        );
-
-        // SAFETY: as above.
-        let got = self.observe(|| unsafe { self.prepared.call(self.function.address(), &words) });
-        assert_eq!(got, want, "libffi: {}\n{args:?}", self.signature);
+        let explanation = self.function.explain();
+        let interpreted = explanation.interpreted - before;
+        assert_eq!(interpreted, u64::from(tier == Tier::Interpreter), "{explanation}");
+        if tier == Tier::Stub || !is_promoted(self.index) {
+            assert_eq!(got, want, "{args:?}\n{explanation}");
+        }
+        if !is_promoted(self.index) {
+            // SAFETY: as above.
+            let got =
+                self.observe(|| unsafe { self.prepared.call(self.function.address(), &words) });
+            assert_eq!(got, want, "libffi: {}\n{args:?}", self.signature);
+        }
     }
 }
 

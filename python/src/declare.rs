@@ -119,7 +119,7 @@ pub(crate) enum ResultRule {
 
 impl ResultRule {
     /// The object to keep alive until the result is wrapped.
-    pub(crate) fn kept(&self) -> Option<&Symbol> {
+    fn kept(&self) -> Option<&Symbol> {
         match self {
             ResultRule::Instance { class, .. } => Some(class),
             ResultRule::Callable(callable) => Some(callable),
@@ -146,8 +146,19 @@ pub(crate) struct Declaration {
     pub(crate) result: ResultRule,
     pub(crate) call: Arc<PreparedCall>,
     pub(crate) use_errno: bool,
+    /// What is called with the result, the function and its arguments. Such a
+    /// function is entered through the call slot, which has the very tuple of
+    /// arguments that the callable must get.
+    pub(crate) errcheck: Option<Symbol>,
     /// The call keeps the GIL and reports the exception that it leaves.
     pub(crate) python_api: bool,
+}
+
+impl Declaration {
+    /// The objects that are needed after the foreign call.
+    pub(crate) fn kept(&self) -> impl Iterator<Item = &Symbol> {
+        self.result.kept().into_iter().chain(&self.errcheck)
+    }
 }
 
 /// Reads declarations by the layout rows, checked at import.
@@ -164,9 +175,6 @@ impl Reader<'_> {
     /// # Errors
     /// The refusal under which ctypes makes all its calls.
     pub(crate) fn read(&self, function: Object) -> Result<Declaration, Refusal> {
-        if function.word(layout::FUNC_ERRCHECK) != 0 {
-            return Err(refusals::ERRCHECK);
-        }
         if function.word(layout::FUNC_PARAMFLAGS) != 0 {
             return Err(refusals::PARAMFLAGS);
         }
@@ -190,6 +198,9 @@ impl Reader<'_> {
             call: prepare(args.iter().map(|arg| arg.rule.ctype()).collect(), result.ctype())?,
             args,
             result,
+            errcheck: function
+                .object(layout::FUNC_ERRCHECK)
+                .map(|object| Symbol { name: "errcheck".into(), address: object.address() }),
             use_errno: flags & USE_ERRNO != 0,
             python_api: flags & PYTHON_API != 0,
         })

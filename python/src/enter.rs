@@ -44,11 +44,12 @@ pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64
     if let Some(runtime) = runtime()
         && kwargs == 0
         && runtime.heat(this)
-        && let Some(entry) = warm_entry(runtime, this)
+        && let Some((entry, style)) = warm_entry(runtime, this)
     {
         let items = items(args);
+        let last = if style == Style::Tuple { args } else { 0 };
         // SAFETY: the arguments of this call, held by their tuple.
-        return unsafe { entry(this, items.as_ptr() as u64, items.len() as u64, 0) };
+        return unsafe { entry(this, items.as_ptr() as u64, items.len() as u64, last) };
     }
     if let Some(runtime) = runtime() {
         runtime.count_ctypes();
@@ -57,9 +58,37 @@ pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64
     unsafe { hook::ctypes_call()(this, args, kwargs) }
 }
 
+/// What the last word is that an entry gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    /// The names of keyword arguments, or null.
+    Vectorcall,
+    /// The tuple of arguments, for `errcheck`. CPython never enters such a
+    /// function but through the call slot.
+    Tuple,
+}
+
+impl Style {
+    /// The style of a site's entries.
+    fn of(site: &CallSite) -> Style {
+        match &site.declaration {
+            Ok(declaration) if declaration.errcheck.is_some() => Style::Tuple,
+            _ => Style::Vectorcall,
+        }
+    }
+
+    /// The generic path for entries of this style.
+    fn generic(self) -> Vectorcall {
+        match self {
+            Style::Vectorcall => generic,
+            Style::Tuple => generic_with_tuple,
+        }
+    }
+}
+
 /// The entry of a warm function, set now if it has none; none if ctypes makes
 /// its calls.
-fn warm_entry(runtime: &Runtime, this: u64) -> Option<Vectorcall> {
+fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(this) };
     if !hook::accepts_vectorcall(function) {
@@ -75,9 +104,12 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<Vectorcall> {
         return None;
     }
     let entry = entry_of(runtime, &site);
-    // SAFETY: an entry for objects of this class.
-    unsafe { function.set(CDATA_ENTRY, entry as usize as u64) };
-    Some(entry)
+    let style = Style::of(&site);
+    if style == Style::Vectorcall {
+        // SAFETY: an entry for objects of this class.
+        unsafe { function.set(CDATA_ENTRY, entry as usize as u64) };
+    }
+    Some((entry, style))
 }
 
 /// Why ctypes makes all calls of this site, if it does.
@@ -95,46 +127,54 @@ fn entry_of(runtime: &Runtime, site: &CallSite) -> Vectorcall {
         // SAFETY: stubs are compiled from traces of `generic`, and are entered
         // like it.
         Some(head) => unsafe { std::mem::transmute::<usize, Vectorcall>(head as usize) },
-        None => generic,
+        None => Style::of(site).generic(),
     }
 }
 
 /// The generic path: behind the last guard of a function's stubs, or in place
 /// of a stub that is not there yet.
-pub(crate) unsafe extern "C-unwind" fn generic(
+unsafe extern "C-unwind" fn generic(this: u64, args: u64, nargsf: u64, kwnames: u64) -> u64 {
+    go_on(&Frame { this, args, nargsf, kwnames }, Style::Vectorcall)
+}
+
+/// The same, for a function with `errcheck`.
+unsafe extern "C-unwind" fn generic_with_tuple(
     this: u64,
     args: u64,
     nargsf: u64,
-    kwnames: u64,
+    tuple: u64,
 ) -> u64 {
-    let call = Frame { this, args, nargsf, kwnames };
-    let Some(runtime) = runtime() else { return forward(&call) };
-    let Some(site) = runtime.site(this) else {
+    go_on(&Frame { this, args, nargsf, kwnames: tuple }, Style::Tuple)
+}
+
+/// Makes a call by the rules, or lets ctypes make it.
+fn go_on(call: &Frame<u64>, style: Style) -> u64 {
+    let Some(runtime) = runtime() else { return forward(call, style) };
+    let Some(site) = runtime.site(call.this) else {
         runtime.count_ctypes();
-        return forward(&call);
+        return forward(call, style);
     };
-    if let Some(newer) = newer_entry(runtime, &site, this) {
+    if let Some(newer) = newer_entry(runtime, &site, call.this) {
         // SAFETY: the arguments of this call; this entry leads back here only
         // when it is the one that the function has.
-        return unsafe { newer(this, args, nargsf, kwnames) };
+        return unsafe { newer(call.this, call.args, call.nargsf, call.kwnames) };
     }
     let outcome = match &site.declaration {
-        Ok(declaration) => attempt(runtime, &site, declaration, &call),
+        Ok(declaration) => attempt(runtime, &site, declaration, call),
         Err(refusal) => Err(*refusal),
     };
-    if outcome == Err(refusals::NEW_CLASS) && learn(runtime, &call) {
+    if outcome == Err(refusals::NEW_CLASS) && learn(runtime, call) {
         // Learning may have run Python code: the call begins anew.
-        // SAFETY: the arguments of this call.
-        return unsafe { generic(this, args, nargsf, kwnames) };
+        return go_on(call, style);
     }
     outcome.unwrap_or_else(|refusal| {
         if refusal == refusals::CLASS {
             // The declaration is another one now: the next call reads it.
-            hook::forget(this);
+            hook::forget(call.this);
         }
         runtime.count_refusal(refusal);
         runtime.count_ctypes();
-        forward(&call)
+        forward(call, style)
     })
 }
 
@@ -149,7 +189,7 @@ fn newer_entry(runtime: &Runtime, site: &CallSite, this: u64) -> Option<Vectorca
     }
     // SAFETY: an entry for objects of this class.
     unsafe { function.set(CDATA_ENTRY, entry as usize as u64) };
-    (entry as usize != generic as Vectorcall as usize).then_some(entry)
+    (entry as usize != Style::of(site).generic() as usize).then_some(entry)
 }
 
 /// Makes the call by the rules, or says why ctypes makes it.
@@ -240,7 +280,8 @@ fn record(
 /// Adds a stub for `trace` to the site's chain.
 fn compile(runtime: &Runtime, site: &CallSite, trace: Trace) {
     runtime.log(Log::Trace, || format!("{}: trace\n{trace}", site.name));
-    let added = site.site.add(trace, &runtime.jit, generic as Vectorcall as usize as u64);
+    let generic = Style::of(site).generic() as usize as u64;
+    let added = site.site.add(trace, &runtime.jit, generic);
     runtime.log(Log::Events, || match added {
         Ok(_) => format!("{}: stub {}", site.name, site.site.shapes().len()),
         Err(refusal) => format!("{}: no stub, {refusal}", site.name),
@@ -248,7 +289,11 @@ fn compile(runtime: &Runtime, site: &CallSite, trace: Trace) {
 }
 
 /// Lets ctypes make the call, as CPython does for a class without vectorcall.
-fn forward(call: &Frame<u64>) -> u64 {
+fn forward(call: &Frame<u64>, style: Style) -> u64 {
+    if style == Style::Tuple {
+        // SAFETY: the arguments that the call slot was given.
+        return unsafe { hook::ctypes_call()(call.this, call.kwnames, 0) };
+    }
     let Some((args, kwargs)) = packed(call) else { return 0 };
     // SAFETY: the function object that is being called.
     let class = unsafe { Object::at(call.this) }.word(layout::OB_TYPE);

@@ -68,8 +68,22 @@ helpers! {
     NEW_NONE "new_none" W new_none Effect;
     /// What a callable gives for an object; it gives up the reference to both.
     CALL_WITH "call_with" WWW call_with Effect;
+    /// What `errcheck` makes of a result: words are the callable, the result, the
+    /// function and the tuple of arguments. It gives up the references to the
+    /// first two; the result may be 0 with an exception set.
+    CHECK_RESULT "check_result" WWWWW check_result Effect;
     /// Takes a reference, so that the object outlives the call.
     KEEP "keep" WV Py_IncRef Effect;
+    /// Gives up that reference if the first word is not 0.
+    RELEASE_IF "release_if" WWW release_if Effect;
+}
+
+unsafe extern "C-unwind" fn release_if(condition: u64, object: u64) -> u64 {
+    if condition != 0 {
+        // SAFETY: the rule took this reference before the foreign call.
+        unsafe { Py_DecRef(object) };
+    }
+    0
 }
 
 /// Exchanges errno with the word's int.
@@ -176,6 +190,23 @@ unsafe extern "C-unwind" fn call_with(callable: u64, object: u64) -> u64 {
     // SAFETY: the rule took this reference before the foreign call.
     unsafe { Py_DecRef(callable) };
     result
+}
+
+unsafe extern "C-unwind" fn check_result(errcheck: u64, result: u64, this: u64, args: u64) -> u64 {
+    let mut checked = 0;
+    if result != 0 {
+        // SAFETY: a callable that the rule keeps, three objects, and the end.
+        checked = unsafe { PyObject_CallFunctionObjArgs(errcheck, result, this, args, 0_u64) };
+    }
+    // SAFETY: the rule took this reference before the foreign call.
+    unsafe { Py_DecRef(errcheck) };
+    // Giving the arguments back means that the result stands.
+    let (kept, dropped) = if checked == args { (result, checked) } else { (checked, result) };
+    if dropped != 0 {
+        // SAFETY: the rule made the result, and the callable gave the other.
+        unsafe { Py_DecRef(dropped) };
+    }
+    kept
 }
 
 unsafe extern "C-unwind" fn new_none() -> u64 {

@@ -12,7 +12,6 @@ macro_rules! refusals {
 refusals! {
     COUNT "argument-count" "The call gives fewer arguments than argtypes declares.";
     KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";
-    ERRCHECK "errcheck" "The function has an errcheck.";
     PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags.";
     CHECK_RETVAL "check-retval" "The result type has a _check_retval_ method.";
     RESTYPE "result-type" "The result type is an array, a structure or a union.";

@@ -20,13 +20,14 @@ use crate::classes::Classes;
 use crate::declare::{self, Declaration, Kind, MOST_ARGUMENTS};
 use crate::kinds::Kinds;
 use crate::helpers::{
-    ERRNO_SPACE, ERROR_PENDING, KEEP, RESTORE_THREAD, SAVE_THREAD, SWAP_ERRNO,
+    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE_IF, RESTORE_THREAD, SAVE_THREAD, SWAP_ERRNO,
 };
 use crate::layout::{self, Layout};
 use crate::raw::Object;
 use crate::refusals;
 
-/// The words that a vectorcall is entered with.
+/// The words that a call is entered with: those of a vectorcall, but that for
+/// a function with `errcheck` the last one is the tuple of its arguments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<W> {
     pub(crate) this: W,
@@ -108,7 +109,39 @@ pub(crate) fn call<O: Ops>(
         true => Some(errno_space(o)?),
         false => None,
     };
-    Ok(perform(o, known, declaration, &Target { call, address: target }, &words, errno))
+    let target = Target { call, address: target };
+    // The program may change the declaration during the call.
+    let kept: SmallVec<[O::Word; 2]> =
+        declaration.kept().map(|object| keep(o, object)).collect();
+    let value = perform(o, known, declaration, &target, &words, errno);
+    if declaration.python_api && failed(o, &kept) {
+        return Ok(o.constant(0));
+    }
+    let result = results::wrap(o, known, &declaration.result, value);
+    Ok(match &declaration.errcheck {
+        None => result,
+        Some(errcheck) => {
+            let errcheck = o.symbol(errcheck);
+            o.help(&CHECK_RESULT, &[errcheck, result, frame.this, frame.kwnames])
+        }
+    })
+}
+
+/// Takes a reference to what is needed after the call.
+fn keep<O: Ops>(o: &mut O, object: &Symbol) -> O::Word {
+    let object = o.symbol(object);
+    o.help(&KEEP, &[object]);
+    object
+}
+
+/// Returns null to the caller of the stub if the function left an exception.
+fn failed<O: Ops>(o: &mut O, kept: &[O::Word]) -> bool {
+    let pending = o.help(&ERROR_PENDING, &[]);
+    for &object in kept {
+        o.help(&RELEASE_IF, &[pending, object]);
+    }
+    let null = o.constant(0);
+    o.return_if(pending, null)
 }
 
 /// The foreign function: its address, and how it is called this time.
@@ -154,7 +187,8 @@ fn enter<O: Ops>(
             return Err(refusals::CALL);
         }
     }
-    if !o.test_is(frame.kwnames, 0) {
+    // Keyword arguments, unless it is the tuple for `errcheck`.
+    if o.test_is(frame.kwnames, 0) == declaration.errcheck.is_some() {
         return Err(refusals::KEYWORDS);
     }
     // The highest bit says whether the caller lends the slot before the first
@@ -179,7 +213,7 @@ fn errno_space<O: Ops>(o: &mut O) -> Result<O::Word, Refusal> {
     }
 }
 
-/// Makes the foreign call and wraps its result; nothing refuses from here on.
+/// Makes the foreign call; nothing refuses from here on.
 fn perform<O: Ops>(
     o: &mut O,
     known: &Known,
@@ -190,10 +224,6 @@ fn perform<O: Ops>(
 ) -> O::Word {
     if let Some(counter) = &known.counter {
         count(o, counter);
-    }
-    if let Some(kept) = declaration.result.kept() {
-        let kept = o.symbol(kept);
-        o.help(&KEEP, &[kept]);
     }
     let thread = (!declaration.python_api).then(|| o.help(&SAVE_THREAD, &[]));
     if let Some(space) = errno {
@@ -206,14 +236,7 @@ fn perform<O: Ops>(
     if let Some(thread) = thread {
         o.help(&RESTORE_THREAD, &[thread]);
     }
-    if declaration.python_api {
-        let pending = o.help(&ERROR_PENDING, &[]);
-        let null = o.constant(0);
-        if o.return_if(pending, null) {
-            return null;
-        }
-    }
-    results::wrap(o, known, &declaration.result, value)
+    value
 }
 
 /// Adds one to a counter.

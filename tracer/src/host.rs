@@ -50,6 +50,8 @@ pub enum Entry {
     WWW(unsafe extern "C-unwind" fn(u64, u64) -> u64),
     /// Three words, a word back.
     WWWW(unsafe extern "C-unwind" fn(u64, u64, u64) -> u64),
+    /// Four words, a word back.
+    WWWWW(unsafe extern "C-unwind" fn(u64, u64, u64, u64) -> u64),
     /// A double, a word back.
     FW(unsafe extern "C-unwind" fn(f64) -> u64),
     /// A word, a double back.
@@ -64,6 +66,7 @@ impl Entry {
             Entry::WV(_) | Entry::WW(_) | Entry::WF(_) => &[Ty::I64],
             Entry::WWW(_) => &[Ty::I64, Ty::I64],
             Entry::WWWW(_) => &[Ty::I64, Ty::I64, Ty::I64],
+            Entry::WWWWW(_) => &[Ty::I64, Ty::I64, Ty::I64, Ty::I64],
             Entry::FW(_) => &[Ty::F64],
         }
     }
@@ -85,6 +88,7 @@ impl Entry {
             Entry::WW(f) => f as usize,
             Entry::WWW(f) => f as usize,
             Entry::WWWW(f) => f as usize,
+            Entry::WWWWW(f) => f as usize,
             Entry::FW(f) => f as usize,
             Entry::WF(f) => f as usize,
         };
