@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use hotcall_core::Abi;
-use hotcall_tracer::{Backend, Refusal, Trace, verify};
+use hotcall_tracer::{Backend, BuildWordHasher, Refusal, Trace, verify};
 
 use crate::lower::assemble;
 use crate::memory::{Arena, KeepErrno};
@@ -65,7 +65,7 @@ struct State {
     /// None before the first use; then what the probe gave, for good.
     arena: Option<Result<Arena, Refusal>>,
     /// For each trace, its stubs and their fallbacks.
-    cache: HashMap<Arc<Trace>, Vec<(u64, Stub)>>,
+    cache: HashMap<Arc<Trace>, Vec<(u64, Stub)>, BuildWordHasher>,
     stubs: usize,
 }
 

@@ -29,13 +29,12 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyUnicode_ReadChar(text: u64, index: isize) -> u32;
     pub(crate) fn PyObject_CallFunctionObjArgs(callable: u64, ...) -> u64;
     pub(crate) fn PyDict_New() -> u64;
-    pub(crate) fn PyDict_GetItemString(dict: u64, key: *const c_char) -> u64;
+    pub(crate) fn PyDict_GetItemWithError(dict: u64, key: u64) -> u64;
     pub(crate) fn PyDict_SetItem(dict: u64, key: u64, value: u64) -> c_int;
     pub(crate) fn PyTuple_New(size: isize) -> u64;
     pub(crate) fn PyTuple_Size(tuple: u64) -> isize;
     pub(crate) fn PyTuple_GetItem(tuple: u64, index: isize) -> u64;
     pub(crate) fn PyTuple_SetItem(tuple: u64, index: isize, item: u64) -> c_int;
-    pub(crate) fn PyCapsule_IsValid(capsule: u64, name: *const c_char) -> c_int;
     pub(crate) fn PyCapsule_GetPointer(capsule: u64, name: *const c_char) -> u64;
 
     pub(crate) static PyExc_ValueError: u64;

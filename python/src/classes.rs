@@ -6,10 +6,10 @@
 //! A class that dies is forgotten, and with it each site that knows its address.
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hotcall_tracer::Symbol;
+use hotcall_tracer::{BuildWordHasher, Symbol};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -17,7 +17,6 @@ use crate::declare::{Kind, info, named};
 use crate::kinds::{Kinds, handle};
 use crate::layout::{self, Layout};
 use crate::raw::Object;
-use crate::runtime::AddressHasher;
 
 /// The flag of types that cannot be modified.
 const IMMUTABLE: u64 = 1 << 8;
@@ -70,6 +69,24 @@ impl Class {
     }
 }
 
+/// A class that was found: it may be forgotten while it is looked at.
+pub(crate) enum Found<'a> {
+    Builtin(&'a Class),
+    Learned(Arc<Class>),
+}
+
+impl Deref for Found<'_> {
+    type Target = Class;
+
+    #[inline]
+    fn deref(&self) -> &Class {
+        match self {
+            Found::Builtin(class) => class,
+            Found::Learned(class) => class,
+        }
+    }
+}
+
 /// The metaclasses of ctypes, and built-in classes of note.
 #[derive(Debug)]
 struct Landmarks {
@@ -85,12 +102,14 @@ struct Landmarks {
 /// How the family of a metaclass's classes is found.
 type Maker = fn(&Kinds, &Layout, Object) -> Option<Family>;
 
-type Map = HashMap<u64, Arc<Class>, BuildHasherDefault<AddressHasher>>;
+type Map = HashMap<u64, Arc<Class>, BuildWordHasher>;
 
 /// All classes that were learned.
 #[derive(Debug)]
 pub(crate) struct Classes {
     landmarks: Landmarks,
+    /// The classes that most arguments have.
+    builtins: [Class; 7],
     known: Mutex<Map>,
 }
 
@@ -124,23 +143,24 @@ impl Classes {
             type_class: type_class.as_ptr() as u64,
             dict_of: type_class.getattr("__dict__")?.get_item("__dict__")?.getattr("__get__")?.unbind(),
         };
-        let classes = Classes { landmarks, known: Mutex::default() };
         let reference = ctypes.getattr("byref")?.call1((c_int.call0()?,))?;
-        let builtin = |class: Bound<'_, PyAny>, family| {
+        let none = py.None().bind(py).get_type().into_any();
+        let families = [
+            (builtins.getattr("int")?, Family::Int),
+            (builtins.getattr("float")?, Family::Float),
+            (builtins.getattr("bytes")?, Family::Bytes),
+            (none, Family::None),
+            (builtins.getattr("bool")?, Family::Int),
+            (builtins.getattr("str")?, Family::Str),
+            (reference.get_type().into_any(), Family::Reference),
+        ];
+        let builtin = |(class, family): (Bound<'_, PyAny>, Family)| {
             let class = handle(&class);
             let symbol = named(class);
-            let ancestors = ancestors(class);
-            let known = Class { symbol, family, ancestors, is_plain: true, version: None };
-            classes.insert(class.address(), known);
+            Class { symbol, family, ancestors: ancestors(class), is_plain: true, version: None }
         };
-        builtin(builtins.getattr("int")?, Family::Int);
-        builtin(builtins.getattr("bool")?, Family::Int);
-        builtin(builtins.getattr("float")?, Family::Float);
-        builtin(builtins.getattr("bytes")?, Family::Bytes);
-        builtin(builtins.getattr("str")?, Family::Str);
-        builtin(py.None().bind(py).get_type().into_any(), Family::None);
-        builtin(reference.get_type().into_any(), Family::Reference);
-        Ok(classes)
+        let builtins = families.map(builtin);
+        Ok(Classes { landmarks, builtins, known: Mutex::default() })
     }
 
     fn insert(&self, address: u64, class: Class) {
@@ -152,8 +172,12 @@ impl Classes {
     }
 
     /// What is known of the class at `address`, if it was learned.
-    pub(crate) fn find(&self, address: u64) -> Option<Arc<Class>> {
-        self.map().get(&address).cloned()
+    #[inline]
+    pub(crate) fn find(&self, address: u64) -> Option<Found<'_>> {
+        match self.builtins.iter().find(|class| class.symbol.address == address) {
+            Some(class) => Some(Found::Builtin(class)),
+            None => self.map().get(&address).cloned().map(Found::Learned),
+        }
     }
 
     /// Learns a class; true if that says more than was known. The caller sees

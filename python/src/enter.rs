@@ -43,7 +43,7 @@ pub(crate) type Call = unsafe extern "C-unwind" fn(this: u64, args: u64, kwargs:
 pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64) -> u64 {
     if let Some(runtime) = runtime()
         && kwargs == 0
-        && runtime.heat(this)
+        && runtime.is_warm(this)
         && let Some((entry, style)) = warm_entry(runtime, this)
     {
         let items = items(args);
@@ -99,11 +99,12 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
     let site = runtime.adopt(function)?;
     if let Some(refusal) = declined(&site) {
         runtime.count_refusal(refusal);
+        runtime.decline(this);
         // SAFETY: without an entry CPython calls the call slot.
         unsafe { function.set(CDATA_ENTRY, 0) };
         return None;
     }
-    let entry = entry_of(runtime, &site);
+    let entry = entry_of(&site);
     let style = Style::of(&site);
     if style == Style::Vectorcall {
         // SAFETY: an entry for objects of this class.
@@ -122,8 +123,8 @@ fn declined(site: &CallSite) -> Option<Refusal> {
 }
 
 /// What a call of this site enters: the newest stub, or the generic path.
-fn entry_of(runtime: &Runtime, site: &CallSite) -> Vectorcall {
-    match site.site.head(&runtime.jit) {
+fn entry_of(site: &CallSite) -> Vectorcall {
+    match site.site.head() {
         // SAFETY: stubs are compiled from traces of `generic`, and are entered
         // like it.
         Some(head) => unsafe { std::mem::transmute::<usize, Vectorcall>(head as usize) },
@@ -154,7 +155,7 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
         runtime.count_ctypes();
         return forward(call, style);
     };
-    if let Some(newer) = newer_entry(runtime, &site, call.this) {
+    if let Some(newer) = newer_entry(&site, call.this) {
         // SAFETY: the arguments of this call; this entry leads back here only
         // when it is the one that the function has.
         return unsafe { newer(call.this, call.args, call.nargsf, call.kwnames) };
@@ -168,6 +169,12 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
         return go_on(call, style);
     }
     outcome.unwrap_or_else(|refusal| {
+        if declined(&site).is_some() {
+            // SAFETY: the function object that is being called.
+            let function = unsafe { Object::at(call.this) };
+            // SAFETY: without an entry CPython calls the call slot.
+            unsafe { function.set(CDATA_ENTRY, 0) };
+        }
         if refusal == refusals::CLASS {
             // The declaration is another one now: the next call reads it.
             hook::forget(call.this);
@@ -179,8 +186,8 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
 }
 
 /// The site's entry, if the function still has an older one; it gets it now.
-fn newer_entry(runtime: &Runtime, site: &CallSite, this: u64) -> Option<Vectorcall> {
-    let entry = entry_of(runtime, site);
+fn newer_entry(site: &CallSite, this: u64) -> Option<Vectorcall> {
+    let entry = entry_of(site);
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(this) };
     let current = function.word(CDATA_ENTRY);

@@ -9,12 +9,13 @@
 #![allow(unsafe_code, reason = "calls into CPython")]
 
 use std::ffi::{c_char, c_int};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hotcall_tracer::{Effect, Entry, Helper};
 
 use crate::capi::{
     PyBool_FromLong, PyBytes_FromString, PyBytes_FromStringAndSize, PyCapsule_GetPointer,
-    PyCapsule_IsValid, PyDict_GetItemString, PyErr_Clear, PyErr_Occurred, PyErr_SetString,
+    PyDict_GetItemWithError, PyErr_Clear, PyErr_Occurred, PyErr_SetString,
     PyEval_RestoreThread, PyEval_SaveThread, PyExc_ValueError, PyFloat_FromDouble,
     PyLong_AsUnsignedLongLongMask, PyObject_CallFunctionObjArgs, Py_DecRef, PyLong_FromLong, PyLong_FromUnsignedLong,
     PyThreadState_GetDict, PyUnicode_FromWideChar, PyUnicode_GetLength, PyUnicode_ReadChar,
@@ -95,21 +96,27 @@ unsafe extern "C-unwind" fn swap_errno(space: u64) {
     unsafe { std::ptr::swap(errno, space as *mut c_int) };
 }
 
+/// The string under which ctypes keeps a thread's private errno.
+static ERRNO_KEY: AtomicU64 = AtomicU64::new(0);
+
+/// Sets that string, which must live as long as the process.
+pub(crate) fn set_errno_key(key: u64) {
+    ERRNO_KEY.store(key, Relaxed);
+}
+
 unsafe extern "C-unwind" fn errno_space() -> u64 {
-    const NAME: *const c_char = c"_ctypes pymem".as_ptr();
     // SAFETY: the GIL is held.
     let dict = unsafe { PyThreadState_GetDict() };
     if dict == 0 {
         return 0;
     }
-    // SAFETY: a dict, and a C string.
-    let capsule = unsafe { PyDict_GetItemString(dict, c"ctypes.error_object".as_ptr()) };
-    // SAFETY: any object may be asked, and null is not valid.
-    match capsule != 0 && unsafe { PyCapsule_IsValid(capsule, NAME) } != 0 {
-        // SAFETY: it has just been found valid under this name.
-        true => unsafe { PyCapsule_GetPointer(capsule, NAME) },
-        false => 0,
+    // SAFETY: a dict, and a str.
+    let capsule = unsafe { PyDict_GetItemWithError(dict, ERRNO_KEY.load(Relaxed)) };
+    if capsule == 0 {
+        return 0;
     }
+    // SAFETY: ctypes alone puts an object there, a capsule of this name.
+    unsafe { PyCapsule_GetPointer(capsule, c"_ctypes pymem".as_ptr()) }
 }
 
 unsafe extern "C-unwind" fn wchar_of(text: u64) -> u64 {

@@ -52,6 +52,8 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     let simple = py.import("_ctypes").and_then(|ctypes| ctypes.getattr("_SimpleCData"));
     let simple = simple.map_err(|error| error.to_string())?;
     instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
+    let key = pyo3::types::PyString::intern(py, "ctypes.error_object").into_ptr();
+    helpers::set_errno_key(key as u64);
     let known = Known {
         layout,
         kinds,

@@ -14,6 +14,9 @@ use crate::kinds::handle;
 use crate::raw::Object;
 use crate::runtime::{CTYPES_CALLS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
 
+/// What the words of a call are called.
+const ENTRY_WORDS: [&str; 4] = ["function", "args", "nargsf", "kwnames"];
+
 /// A function object as an argument of `caller`.
 ///
 /// # Errors
@@ -60,7 +63,7 @@ pub(crate) fn explain<'py>(
     let list = PyList::empty(py);
     for shape in &shapes {
         let item = PyDict::new(py);
-        item.set_item("guards", shape.trace.guards())?;
+        item.set_item("guards", shape.trace.guards(&ENTRY_WORDS))?;
         item.set_item("trace", shape.trace.to_string())?;
         item.set_item("code_bytes", shape.stub.len())?;
         item.set_item("disassembly", shape.stub.disassemble())?;

@@ -5,12 +5,11 @@
 //! lock is taken with the GIL held and never kept across its release.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcall_asm::{Jit, Stub};
-use hotcall_tracer::{Data, Limits, Refusal, Site, Symbol};
+use hotcall_tracer::{BuildWordHasher, Data, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
 
 use crate::declare::{Declaration, Reader};
@@ -36,25 +35,7 @@ impl CallSite {
     }
 }
 
-/// Addresses of aligned objects spread well enough with one multiplication.
-#[derive(Default)]
-pub(crate) struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("addresses are hashed as words");
-    }
-
-    fn write_u64(&mut self, address: u64) {
-        self.0 = (address >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
-    }
-}
-
-type AddressMap<T> = HashMap<u64, T, BuildHasherDefault<AddressHasher>>;
+type AddressMap<T> = HashMap<u64, T, BuildWordHasher>;
 
 /// The call sites, by the address of what declares them.
 #[derive(Debug, Default)]
@@ -92,7 +73,24 @@ pub(crate) static INTERPRETER_CALLS: AtomicU64 = AtomicU64::new(0);
 
 /// How warm functions are, by a hash of their address: as in any such table a
 /// function may find itself warmed by another one, which does no harm.
-static HEAT: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
+static HEAT: [AtomicU8; SLOTS] = [const { AtomicU8::new(0) }; SLOTS];
+/// Functions whose calls all go to ctypes, by the same hash: a function that is
+/// not found here is looked up.
+static DECLINED: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
+const SLOTS: usize = 4096;
+
+/// The slot of a function in these tables.
+fn slot(function: u64) -> usize {
+    (function.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % SLOTS
+}
+
+/// Takes a function out of the table of those that ctypes calls.
+fn undecline(function: u64) {
+    let entry = &DECLINED[slot(function)];
+    if entry.load(Relaxed) == function {
+        entry.store(0, Relaxed);
+    }
+}
 
 /// The runtime, once the interpreter has passed the checks.
 pub(crate) fn runtime() -> Option<&'static Runtime> {
@@ -120,15 +118,24 @@ impl Runtime {
         (self.options.threshold / 8).min(16) as u8
     }
 
-    /// Counts a call of a function without a site; true once it is warm.
-    pub(crate) fn heat(&self, function: u64) -> bool {
-        let heat = &HEAT[(function >> 4) as usize % HEAT.len()];
-        let count = heat.load(Relaxed);
-        if count >= self.warm() {
-            return true;
+    /// Counts a call that came through the call slot; true if the function is
+    /// warm, unless ctypes makes all its calls.
+    pub(crate) fn is_warm(&self, function: u64) -> bool {
+        let slot = slot(function);
+        let count = HEAT[slot].load(Relaxed);
+        if count < self.warm() {
+            HEAT[slot].store(count + 1, Relaxed);
+            return false;
         }
-        heat.store(count + 1, Relaxed);
-        false
+        DECLINED[slot].load(Relaxed) != function
+    }
+
+    /// Notes that ctypes makes all calls of a function, until it is forgotten.
+    /// While calls are counted it is looked up each time, for the refusal.
+    pub(crate) fn decline(&self, function: u64) {
+        if !self.options.count {
+            DECLINED[slot(function)].store(function, Relaxed);
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -206,6 +213,7 @@ impl Runtime {
 
     /// Forgets the site of a function; true if it had one.
     pub(crate) fn forget(&self, function: u64) -> bool {
+        undecline(function);
         self.sites().functions.remove(&function).is_some()
     }
 
@@ -233,12 +241,15 @@ impl Runtime {
     /// Forgets all sites; gives the functions that had one.
     pub(crate) fn forget_all(&self) -> Vec<u64> {
         self.sites().classes.clear();
-        self.sites().functions.drain().map(|(function, _)| function).collect()
+        let functions = self.sites().functions.drain().map(|(function, _)| function).collect();
+        DECLINED.iter().for_each(|entry| entry.store(0, Relaxed));
+        functions
     }
 
     /// Notes that the declaration of a function begins to change: it gets no
     /// site until [`Self::changed`].
     pub(crate) fn changing(&self, function: u64) {
+        undecline(function);
         let mut sites = self.sites();
         sites.functions.remove(&function);
         sites.changing.push(function);
@@ -246,6 +257,7 @@ impl Runtime {
 
     /// Ends what [`Self::changing`] began.
     pub(crate) fn changed(&self, function: u64) {
+        undecline(function);
         let mut sites = self.sites();
         sites.functions.remove(&function);
         if let Some(index) = sites.changing.iter().rposition(|&address| address == function) {

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod eval;
+mod hash;
 mod host;
 mod ir;
 mod ops;
@@ -26,6 +27,7 @@ mod site;
 mod verify;
 
 pub use eval::{Outcome, eval};
+pub use hash::{BuildWordHasher, WordHasher};
 pub use host::{Entry, Helper, Host};
 pub use ir::{Data, DataKind, Effect, Field, Inst, Mem, Op, Operands, Symbol, Trace, Ty, Val};
 pub use ops::{Live, Ops};

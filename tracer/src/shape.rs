@@ -5,8 +5,9 @@ use crate::ir::{Data, Effect, Op, Trace, Val};
 
 impl Trace {
     /// The conditions under which a call stays in this trace, in order, as in
-    /// `arg[0].type == @float`.
-    pub fn guards(&self) -> Vec<String> {
+    /// `arg[0].type == @float`. `params` names the words that the stub is
+    /// entered with.
+    pub fn guards(&self, params: &[&str]) -> Vec<String> {
         let guards = self.insts.iter().filter(|inst| inst.effect() == Effect::Exit);
         guards
             .map(|guard| {
@@ -16,17 +17,20 @@ impl Trace {
                     Op::GuardLt => "<",
                     _ => ">=",
                 };
-                format!("{} {sign} {}", self.words(guard.args[0]), self.words(guard.args[1]))
+                let [a, b] = [0, 1].map(|index| self.words(guard.args[index], params));
+                format!("{a} {sign} {b}")
             })
             .collect()
     }
 
     /// How a value comes about, written as an expression.
-    fn words(&self, val: Val) -> String {
+    fn words(&self, val: Val, params: &[&str]) -> String {
         let inst = &self.insts[val.index()];
-        let args: Vec<String> = inst.args.iter().map(|&arg| self.words(arg)).collect();
+        let args: Vec<String> = inst.args.iter().map(|&arg| self.words(arg, params)).collect();
         match (&inst.data, inst.op) {
-            (Data::Imm(index), Op::Param) => format!("word{index}"),
+            (Data::Imm(index), Op::Param) => {
+                params.get(*index as usize).map_or_else(|| format!("word{index}"), |&name| name.into())
+            }
             (Data::Symbol(symbol), _) => format!("@{}", symbol.name),
             // What a parameter points to goes by the field's name alone.
             (Data::Field(field), _) => match self.insts[inst.args[0].index()].op {

@@ -9,7 +9,7 @@
 //! **Invariant.** The lock is held for bookkeeping alone, never while a rule,
 //! a foreign function or the backend runs.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ir::Trace;
@@ -99,6 +99,8 @@ pub struct Site<S> {
     calls: AtomicU32,
     /// Refused calls since the last one that was not.
     refused_in_row: AtomicU32,
+    /// The entry of the newest stub; 0 if there is none.
+    head: AtomicU64,
     state: Mutex<State<S>>,
 }
 
@@ -109,6 +111,7 @@ impl<S: Clone> Site<S> {
             limits,
             calls: AtomicU32::new(0),
             refused_in_row: AtomicU32::new(0),
+            head: AtomicU64::new(0),
             state: Mutex::new(State {
                 shapes: Vec::new(),
                 refusals: Vec::new(),
@@ -171,16 +174,21 @@ impl<S: Clone> Site<S> {
         B: Backend<Stub = S>,
     {
         let trace = optimize(trace);
-        let fallback = self.head(backend).unwrap_or(generic);
-        match backend.compile(&trace, fallback) {
+        let head = || self.head().unwrap_or(generic);
+        // Another thread may compile the same shape, before or during this.
+        let known = |state: &State<S>| state.shapes.iter().any(|shape| shape.trace == trace);
+        if known(&self.state()) {
+            return Ok(head());
+        }
+        match backend.compile(&trace, head()) {
             Ok(stub) => {
                 let mut state = self.state();
-                // Another thread may have compiled the same shape meanwhile.
-                if !state.shapes.iter().any(|shape| shape.trace == trace) {
+                if !known(&state) {
+                    self.head.store(backend.entry(&stub), Release);
                     state.shapes.push(Shape { trace, stub });
                 }
                 drop(state);
-                Ok(self.head(backend).unwrap_or(generic))
+                Ok(head())
             }
             Err(refusal) => {
                 self.state().uncompiled = Some(refusal);
@@ -190,16 +198,14 @@ impl<S: Clone> Site<S> {
     }
 
     /// The entry of the newest stub, if there is one.
-    pub fn head<B>(&self, backend: &B) -> Option<u64>
-    where
-        B: Backend<Stub = S>,
-    {
-        self.state().shapes.last().map(|shape| backend.entry(&shape.stub))
+    pub fn head(&self) -> Option<u64> {
+        let head = self.head.load(Acquire);
+        (head != 0).then_some(head)
     }
 
     /// Where this site's calls run now.
     pub fn tier(&self) -> Tier {
-        if !self.state().shapes.is_empty() {
+        if self.head().is_some() {
             Tier::Stub
         } else if self.refused_in_row.load(Relaxed) >= self.limits.refusals {
             Tier::Declined

@@ -147,7 +147,7 @@ fn a_test_becomes_a_guard_in_its_direction() {
     "#]]
     .assert_eq(&trace.to_string());
     assert_eq!(eval(&trace, &[3], &mut host), Outcome::Exit(2));
-    assert_eq!(trace.guards(), ["word0 >= 100"]);
+    assert_eq!(trace.guards(&["count"]), ["count >= 100"]);
 }
 
 #[test]
@@ -170,5 +170,5 @@ fn guards_read_as_conditions() {
     let float = trace.push(Op::Sym, vec![], symbol("float", 64));
     trace.push(Op::GuardEq, vec![class, float], Data::None);
     trace.push(Op::Ret, vec![object], Data::None);
-    assert_eq!(trace.guards(), ["arg[2].type == @float"]);
+    assert_eq!(trace.guards(&[]), ["arg[2].type == @float"]);
 }

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 
+use crate::hash::BuildWordHasher;
 use crate::ir::{Effect, Inst, Trace, Val};
 use crate::optimize::Rewriter;
 
 pub(super) fn number(trace: &Trace) -> Trace {
     let mut rewriter = Rewriter::new();
-    let mut seen: HashMap<Inst, Val> = HashMap::new();
+    let mut seen: HashMap<Inst, Val, BuildWordHasher> = HashMap::default();
     let mut affected = false;
     for inst in &trace.insts {
         let inst = rewriter.renamed(inst);
