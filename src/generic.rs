@@ -84,6 +84,11 @@ struct Caller {
 
 impl Host for Caller {
     #[inline(always)]
+    fn thread(&mut self) -> u64 {
+        self.machine.thread()
+    }
+
+    #[inline(always)]
     fn load(&mut self, mem: Mem, address: u64) -> u64 {
         self.machine.load(mem, address)
     }

@@ -16,6 +16,14 @@ impl Lower<'_> {
         self.asm.rm(code, part, at);
     }
 
+    /// Reads the base of this thread's own storage.
+    pub(crate) fn thread(&mut self, val: Val) {
+        let to = self.target(val);
+        self.forget(to);
+        self.asm.thread(to);
+        self.write(val, to);
+    }
+
     /// The value of `val` is `field` of the object at `base`.
     pub(crate) fn load_field(&mut self, val: Val, base: Val, field: &Field) {
         let at = self.address(base, field, CONSTANT);

@@ -145,6 +145,13 @@ impl Assembler {
         self.put(Instruction::with2(code, a, MemoryOperand::from(at)));
     }
 
+    /// Loads the base of this thread's own storage, the word at `fs:0`.
+    pub(crate) fn thread(&mut self, to: Reg) {
+        let none = Register::None;
+        let at = MemoryOperand::new(none, none, 1, 0, 4, false, Register::FS);
+        self.put(Instruction::with2(Code::Mov_r64_rm64, to.full(), at));
+    }
+
     /// Appends an instruction on memory and a register.
     pub(crate) fn mr(&mut self, code: Code, at: At, a: Register) {
         self.put(Instruction::with2(code, MemoryOperand::from(at), a));

@@ -93,6 +93,7 @@ impl Lower<'_> {
         let inst = &self.trace.insts[index];
         let val = Val(index as u32);
         match (inst.op, &inst.data) {
+            (Op::Thread, _) => self.thread(val),
             (Op::Load, Data::Field(field)) => self.load_field(val, inst.args[0], field),
             (Op::Store, Data::Field(field)) => self.store_field(inst.args[0], inst.args[1], field),
             (Op::GuardEq | Op::GuardNe | Op::GuardLt | Op::GuardGe, _) => self.guard(inst),

@@ -19,7 +19,7 @@ use std::ptr;
 use libffi::low::{ffi_abi, ffi_cif, ffi_type, types};
 use libffi::raw::{ffi_prep_cif, ffi_status_FFI_BAD_ARGTYPE, ffi_status_FFI_OK};
 
-use crate::{Abi, CType, Error, Position, Signature};
+use crate::{Abi, CType, Class, Error, Position, Signature};
 
 unsafe extern "C-unwind" {
     // libffi's own, declared anew: a foreign function may end its thread, and
@@ -38,6 +38,9 @@ pub struct PreparedCall {
     cif: ffi_cif,
     /// A vector and not a box, so that moving it leaves pointers into it valid.
     _types: Vec<*mut ffi_type>,
+    /// Whether the arguments are words in the first registers, and the result
+    /// is one: such a function is called directly.
+    fits_registers: bool,
     signature: Signature,
 }
 
@@ -48,6 +51,24 @@ pub struct PreparedCall {
 unsafe impl Send for PreparedCall {}
 // SAFETY: as for `Send`; `&PreparedCall` gives no way to write.
 unsafe impl Sync for PreparedCall {}
+
+/// How many integer registers System V passes arguments in.
+const REGISTERS: usize = 6;
+
+/// A function that takes all of them.
+#[cfg(target_arch = "x86_64")]
+type InRegisters = unsafe extern "sysv64-unwind" fn(u64, u64, u64, u64, u64, u64) -> u64;
+#[cfg(not(target_arch = "x86_64"))]
+type InRegisters = unsafe extern "C-unwind" fn(u64, u64, u64, u64, u64, u64) -> u64;
+
+/// Whether a function takes words in registers alone, and gives one or nothing.
+fn fits_registers(signature: &Signature) -> bool {
+    cfg!(target_arch = "x86_64")
+        && signature.abi() == Abi::SystemV
+        && signature.args().len() <= REGISTERS
+        && signature.args().iter().all(|arg| arg.class() == Class::Int)
+        && matches!(signature.result().class(), Class::Int | Class::None)
+}
 
 /// Up to so many arguments, a call needs 256 bytes of stack for pointers.
 const FEW: usize = 32;
@@ -71,7 +92,10 @@ impl PreparedCall {
         let result = describe(Position::Result, signature.result())?;
         let mut types = Vec::with_capacity(signature.args().len());
         for (index, arg) in signature.args().iter().enumerate() {
-            types.push(describe(Position::Argument(index), *arg)?);
+            let exact = describe(Position::Argument(index), *arg)?;
+            // A canonical word is wide already: the callee finds it widened to
+            // a whole register or stack slot, whatever it expects of its caller.
+            types.push(if arg.class() == Class::Int { &raw mut types::uint64 } else { exact });
         }
         let abi = signature.abi();
         let convention = convention(abi).ok_or(Error::AbiUnavailable { abi })?;
@@ -89,7 +113,8 @@ impl PreparedCall {
         if status != ffi_status_FFI_OK {
             return Err(refused(status));
         }
-        Ok(PreparedCall { cif, _types: types, signature: signature.clone() })
+        let fits_registers = fits_registers(signature);
+        Ok(PreparedCall { cif, _types: types, fits_registers, signature: signature.clone() })
     }
 
     /// The signature that was prepared.
@@ -99,23 +124,27 @@ impl PreparedCall {
 
     /// Calls the function at `target` and returns its result.
     ///
-    /// `args` has one word for each argument, and of each the low bytes count;
-    /// canonical words are fine. The result is a canonical word, see
-    /// [`CType::canonical`]. Up to 1024 arguments nothing is allocated, and
+    /// `args` has one canonical word for each argument, and the result is one,
+    /// see [`CType::canonical`]. Up to 1024 arguments nothing is allocated, and
     /// `errno` is what it was when the function starts and what the function
     /// left when this returns.
     ///
     /// # Safety
     /// - `target` is the address of a function of the prepared signature and
     ///   convention, and stays so during the call.
-    /// - `args` has as many words as the signature has arguments.
+    /// - `args` has as many words as the signature has arguments, each
+    ///   canonical for the argument's type.
     /// - What the function requires of its arguments holds.
     /// - The function does not throw. It may end its thread: that runs what is
     ///   to be dropped on the way.
     #[inline]
     pub unsafe fn call(&self, target: *const c_void, args: &[u64]) -> u64 {
         debug_assert_eq!(args.len(), self.signature.args().len(), "one word for each argument");
-        if args.len() <= FEW {
+        if self.fits_registers {
+            // SAFETY: the caller vouches for the call, and `new` has looked at
+            // the signature.
+            unsafe { self.call_in_registers(target, args) }
+        } else if args.len() <= FEW {
             // SAFETY: the caller vouches for the call, and `args` has at most
             // `FEW` words.
             unsafe { self.call_on_stack::<FEW>(target, args) }
@@ -123,6 +152,25 @@ impl PreparedCall {
             // SAFETY: the caller vouches for the call.
             unsafe { self.call_with_many(target, args) }
         }
+    }
+
+    /// [`PreparedCall::call`] without libffi, of a System V function that takes
+    /// at most six words and gives one or nothing.
+    ///
+    /// # Safety
+    /// As for `call`; and `fits_registers` is set.
+    #[inline]
+    unsafe fn call_in_registers(&self, target: *const c_void, args: &[u64]) -> u64 {
+        let mut words = [0; REGISTERS];
+        words[..args.len()].copy_from_slice(args);
+        let [a, b, c, d, e, f] = words;
+        // SAFETY: registers that a function takes no argument from are its to
+        // change, so to pass more words than it takes is to call it as declared.
+        // Source: System V ABI, AMD64 supplement, section 3.2.3.
+        let function = unsafe { mem::transmute::<*const c_void, InRegisters>(target) };
+        // SAFETY: the caller vouches for the call.
+        let word = unsafe { function(a, b, c, d, e, f) };
+        self.signature.result().canonical(word)
     }
 
     /// [`PreparedCall::call`] with an array of `N` pointers on the stack.

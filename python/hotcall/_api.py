@@ -189,7 +189,7 @@ def _explain(caller: str, function: Callable[..., Any]) -> Explanation:
         name=native["name"],
         tier=native["tier"],
         signature=native["signature"],
-        refused=Refusal(*refused, 0) if refused else None,
+        refused=Refusal(refused[0], refused[1], 0) if refused else None,
         refusals=tuple(Refusal(*refusal) for refusal in native["refusals"]),
         shapes=tuple(
             Shape(

@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "declares foreign functions")]
 
 use std::ffi::{c_char, c_int};
+use std::sync::OnceLock;
 
 unsafe extern "C-unwind" {
     pub(crate) fn PyEval_SaveThread() -> u64;
@@ -39,4 +40,29 @@ unsafe extern "C-unwind" {
 
     pub(crate) static PyExc_ValueError: u64;
     pub(crate) static _Py_NoneStruct: u8;
+}
+
+/// A function that gives the current thread state, or 0.
+pub(crate) type CurrentThreadState = unsafe extern "C-unwind" fn() -> u64;
+
+/// CPython's look at the current thread state, which does not insist that
+/// there is one. Its name changed in 3.13.
+pub(crate) fn current_thread_state() -> CurrentThreadState {
+    static FUNCTION: OnceLock<CurrentThreadState> = OnceLock::new();
+    unsafe extern "C-unwind" fn none() -> u64 {
+        0
+    }
+    *FUNCTION.get_or_init(|| {
+        let names = [c"PyThreadState_GetUnchecked", c"_PyThreadState_UncheckedGet"];
+        // SAFETY: the names are C strings.
+        let find =
+            |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        match names.into_iter().map(find).find(|address| !address.is_null()) {
+            // SAFETY: both take nothing and give a pointer.
+            Some(address) => unsafe {
+                std::mem::transmute::<*mut libc::c_void, CurrentThreadState>(address)
+            },
+            None => none,
+        }
+    })
 }

@@ -141,7 +141,11 @@ impl Classes {
             plain_getattro: [getattro(&object), getattro(type_class.as_any())],
             object: object.as_ptr() as u64,
             type_class: type_class.as_ptr() as u64,
-            dict_of: type_class.getattr("__dict__")?.get_item("__dict__")?.getattr("__get__")?.unbind(),
+            dict_of: type_class
+                .getattr("__dict__")?
+                .get_item("__dict__")?
+                .getattr("__get__")?
+                .unbind(),
         };
         let reference = ctypes.getattr("byref")?.call1((c_int.call0()?,))?;
         let none = py.None().bind(py).get_type().into_any();
@@ -182,7 +186,13 @@ impl Classes {
 
     /// Learns a class; true if that says more than was known. The caller sees
     /// to it that [`Self::forget`] is called when the class dies.
-    pub(crate) fn learn(&self, py: Python<'_>, kinds: &Kinds, layout: &Layout, class: Object) -> bool {
+    pub(crate) fn learn(
+        &self,
+        py: Python<'_>,
+        kinds: &Kinds,
+        layout: &Layout,
+        class: Object,
+    ) -> bool {
         let flags = class.word(layout::TYPE_FLAGS);
         let version = match flags & IMMUTABLE {
             0 => Some(self.version(py, class)),

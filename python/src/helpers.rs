@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hotcall_tracer::{Effect, Entry, Helper};
 
 use crate::capi::{
-    PyBool_FromLong, PyBytes_FromString, PyBytes_FromStringAndSize, PyCapsule_GetPointer,
-    PyDict_GetItemWithError, PyErr_Clear, PyErr_Occurred, PyErr_SetString,
-    PyEval_RestoreThread, PyEval_SaveThread, PyExc_ValueError, PyFloat_FromDouble,
-    PyLong_AsUnsignedLongLongMask, PyObject_CallFunctionObjArgs, Py_DecRef, PyLong_FromLong, PyLong_FromUnsignedLong,
-    PyThreadState_GetDict, PyUnicode_FromWideChar, PyUnicode_GetLength, PyUnicode_ReadChar,
-    Py_IncRef, _Py_NoneStruct,
+    _Py_NoneStruct, Py_DecRef, Py_IncRef, PyBool_FromLong, PyBytes_FromString,
+    PyBytes_FromStringAndSize, PyCapsule_GetPointer, PyDict_GetItemWithError, PyErr_Clear,
+    PyErr_Occurred, PyErr_SetString, PyEval_RestoreThread, PyEval_SaveThread, PyExc_ValueError,
+    PyFloat_FromDouble, PyLong_AsUnsignedLongLongMask, PyLong_FromLong, PyLong_FromUnsignedLong,
+    PyObject_CallFunctionObjArgs, PyThreadState_GetDict, PyUnicode_FromWideChar,
+    PyUnicode_GetLength, PyUnicode_ReadChar,
 };
 
 /// Defines a [`Helper`] per row.

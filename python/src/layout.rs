@@ -53,8 +53,7 @@ pub(crate) const TYPE_NAME: Field = Field::new("type.name", 24, Mem::I64);
 /// A type's destructor.
 pub(crate) const TYPE_DEALLOC: Field = Field::new("type.dealloc", 48, Mem::I64);
 /// Where instances of a type keep their vectorcall pointer.
-pub(crate) const TYPE_VECTORCALL_OFFSET: Field =
-    Field::new("type.vectorcall_offset", 56, Mem::I64);
+pub(crate) const TYPE_VECTORCALL_OFFSET: Field = Field::new("type.vectorcall_offset", 56, Mem::I64);
 /// A type's call slot.
 pub(crate) const TYPE_CALL: Field = Field::new("type.call", 128, Mem::I64);
 /// A type's flags.

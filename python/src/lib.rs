@@ -10,12 +10,14 @@
 mod capi;
 mod check;
 mod classes;
+mod current;
 mod declare;
 mod enter;
 mod helpers;
 mod hook;
 mod instance;
 mod kinds;
+mod known;
 mod layout;
 mod options;
 mod raw;
@@ -36,8 +38,8 @@ use crate::classes::Classes;
 use crate::declare::Reader;
 use crate::enter::{Call, tp_call};
 use crate::kinds::{Kinds, handle};
+use crate::known::{Known, Undeclared};
 use crate::options::Options;
-use crate::rules::{Known, Undeclared};
 use crate::runtime::{Runtime, runtime};
 
 /// Why there is no runtime, once that is known.
@@ -54,7 +56,9 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
     let key = pyo3::types::PyString::intern(py, "ctypes.error_object").into_ptr();
     helpers::set_errno_key(key as u64);
+    let current = current::find(py, py.version_info().minor);
     let known = Known {
+        current,
         layout,
         kinds,
         classes,

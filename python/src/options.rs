@@ -132,8 +132,7 @@ mod tests {
     #[test]
     fn pairs_set_options_and_the_rest_keeps_its_default() {
         let options = Options::parse("threshold=1, jit=off,log=trace").unwrap();
-        let expected =
-            Options { threshold: 1, jit: false, log: Log::Trace, ..Options::default() };
+        let expected = Options { threshold: 1, jit: false, log: Log::Trace, ..Options::default() };
         assert_eq!(options, expected);
         assert_eq!(Options::parse(""), Ok(Options::default()));
     }

@@ -9,21 +9,19 @@ mod args;
 mod numbers;
 mod results;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use hotcall_core::{CType, PreparedCall};
+use hotcall_core::PreparedCall;
 use hotcall_tracer::{Field, Mem, Ops, Refusal, Symbol};
 use smallvec::SmallVec;
 
-use crate::classes::Classes;
-use crate::declare::{self, Declaration, Kind, MOST_ARGUMENTS};
-use crate::kinds::Kinds;
+use crate::declare::{Declaration, MOST_ARGUMENTS};
 use crate::helpers::{
-    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE_IF, RESTORE_THREAD, SAVE_THREAD, SWAP_ERRNO,
+    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE_IF, RESTORE_THREAD, SAVE_THREAD,
+    SWAP_ERRNO,
 };
-use crate::layout::{self, Layout};
-use crate::raw::Object;
+use crate::known::Known;
+use crate::layout;
 use crate::refusals;
 
 /// The words that a call is entered with: those of a vectorcall, but that for
@@ -40,48 +38,6 @@ impl<W> Frame<W> {
     /// The words in the order in which a stub takes them.
     pub(crate) fn words(self) -> [W; 4] {
         [self.this, self.args, self.nargsf, self.kwnames]
-    }
-}
-
-/// What the rules know besides the declaration.
-#[derive(Debug)]
-pub(crate) struct Known {
-    pub(crate) layout: Layout,
-    pub(crate) kinds: Kinds,
-    pub(crate) classes: Classes,
-    pub(crate) none: Symbol,
-    /// The call slot that the hook puts into function classes.
-    pub(crate) tp_call: Symbol,
-    /// The counter of calls that the rules made, if calls are counted.
-    pub(crate) counter: Option<Symbol>,
-    /// The prepared calls of functions that were given undeclared arguments.
-    pub(crate) undeclared: Undeclared,
-}
-
-/// Prepared calls by their types.
-#[derive(Debug, Default)]
-pub(crate) struct Undeclared(Mutex<HashMap<(Vec<CType>, CType), Arc<PreparedCall>>>);
-
-impl Undeclared {
-    fn prepare(&self, args: Vec<CType>, result: CType) -> Result<Arc<PreparedCall>, Refusal> {
-        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (args, result);
-        if let Some(call) = calls.get(&key) {
-            return Ok(Arc::clone(call));
-        }
-        let call = declare::prepare(key.0.clone(), result)?;
-        calls.insert(key, Arc::clone(&call));
-        Ok(call)
-    }
-}
-
-impl Known {
-    /// Whether the class at `address`, of which a living class is made, is a
-    /// simple type of this kind.
-    #[allow(unsafe_code, reason = "see SAFETY")]
-    fn is_kind(&self, address: u64, kind: Kind) -> bool {
-        // SAFETY: pointer and array classes own the class of their items.
-        self.kinds.of_class(unsafe { Object::at(address) }) == Some(kind)
     }
 }
 
@@ -111,10 +67,9 @@ pub(crate) fn call<O: Ops>(
     };
     let target = Target { call, address: target };
     // The program may change the declaration during the call.
-    let kept: SmallVec<[O::Word; 2]> =
-        declaration.kept().map(|object| keep(o, object)).collect();
+    let kept: SmallVec<[O::Word; 2]> = declaration.kept().map(|object| keep(o, object)).collect();
     let value = perform(o, known, declaration, &target, &words, errno);
-    if declaration.python_api && failed(o, &kept) {
+    if declaration.python_api && failed(o, known, &kept) {
         return Ok(o.constant(0));
     }
     let result = results::wrap(o, known, &declaration.result, value);
@@ -135,8 +90,15 @@ fn keep<O: Ops>(o: &mut O, object: &Symbol) -> O::Word {
 }
 
 /// Returns null to the caller of the stub if the function left an exception.
-fn failed<O: Ops>(o: &mut O, kept: &[O::Word]) -> bool {
-    let pending = o.help(&ERROR_PENDING, &[]);
+fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word]) -> bool {
+    let pending = match known.current {
+        Some(current) => {
+            let thread = o.thread();
+            let state = o.load(thread, current.state);
+            o.load(state, current.error)
+        }
+        None => o.help(&ERROR_PENDING, &[]),
+    };
     for &object in kept {
         o.help(&RELEASE_IF, &[pending, object]);
     }

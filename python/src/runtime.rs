@@ -13,9 +13,9 @@ use hotcall_tracer::{BuildWordHasher, Data, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
 
 use crate::declare::{Declaration, Reader};
+use crate::known::Known;
 use crate::options::{Log, Options};
 use crate::raw::Object;
-use crate::rules::Known;
 
 /// A declaration, or why ctypes makes its calls, and the site of its calls.
 #[derive(Debug)]

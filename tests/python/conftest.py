@@ -176,6 +176,15 @@ def is_active():
     return total_calls() > before
 
 
+def address_of(function):
+    return ctypes.cast(function, c_void_p).value
+
+
+def retarget(function, address):
+    """Points a function object elsewhere through its memory."""
+    ctypes.memmove(ctypes.addressof(function), ctypes.byref(c_void_p(address)), 8)
+
+
 def python(code, *, setting="threshold=1,count=1", seconds=60, env=None):
     """Runs code in a fresh interpreter, from which crashes and option errors are best seen."""
     environment = {**os.environ, "HOTCALL_FIXTURE": LIBRARY, **(env or {})}

@@ -1,8 +1,9 @@
 //! The evaluator: what a trace means, one instruction after the other. It is
 //! the oracle that machine code and the optimiser are tested against.
 
+use crate::data::Data;
 use crate::host::Host;
-use crate::ir::{Data, Effect, Inst, Mem, Op, Trace};
+use crate::ir::{Effect, Inst, Mem, Op, Trace};
 use crate::semantics::{holds, pure};
 
 /// How a run of a trace ended.
@@ -58,6 +59,7 @@ fn step(inst: &Inst, args: &[u64], params: &[u64], host: &mut impl Host) -> u64 
         }
         (Data::Helper(helper), _) => host.help(helper, args),
         (Data::Call(call), _) => host.call(call, args[0], &args[1..]),
+        (Data::None, Op::Thread) => host.thread(),
         (Data::Mem(mem), op) => pure(op, *mem, args[0], args[0]),
         (Data::None, op) => pure(op, Mem::I64, args[0], *args.last().unwrap_or(&0)),
     }

@@ -10,6 +10,10 @@ use crate::ir::{Effect, Mem, Ty};
 /// The tracer dereferences nothing; whoever implements this decides whether an
 /// address is real memory (the machine) or a table (the tests).
 pub trait Host {
+    /// The base of this thread's own storage: what the processor's thread
+    /// register points to (System V: the word at `fs:0`).
+    fn thread(&mut self) -> u64;
+
     /// Reads a value of type `mem` at `address`, widened to a word.
     fn load(&mut self, mem: Mem, address: u64) -> u64;
 

@@ -11,11 +11,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
-use hotcall_core::{CType, Class, PreparedCall};
+use hotcall_core::{CType, Class};
 
-use crate::host::Helper;
+use crate::data::Data;
 
 /// The type of a value in a trace. Every value is carried as 64 bits: a word,
 /// the bits of a double, or the bits of a float in the low half.
@@ -227,6 +226,7 @@ mod table {
         Param    "param"      Imm     NOTHING,          Is(I64),     Pure,   "The n-th word that the stub was entered with.";
         Const    "const"      Imm     NOTHING,          Is(I64),     Pure,   "A number.";
         Sym      "sym"        Symbol  NOTHING,          Is(I64),     Pure,   "An address that has a name.";
+        Thread   "thread"     None    NOTHING,          Is(I64),     Read,   "The base of this thread's own storage.";
         Load     "load"       Field   WORD,             ResultKind::Field, Read, "The field's value, in the object at the operand.";
         Store    "store"      Field   AddressAndField,  None,        Effect, "Writes the second operand to the field of the object at the first.";
         Add      "add"        None    WORDS,            Is(I64),     Pure,   "The sum, modulo 2^64.";
@@ -270,72 +270,6 @@ impl Val {
 impl fmt::Display for Val {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "v{}", self.0)
-    }
-}
-
-/// The immediate data of an instruction.
-#[derive(Clone, Debug)]
-pub enum Data {
-    /// There is none.
-    None,
-    /// A number.
-    Imm(u64),
-    /// A named address.
-    Symbol(Symbol),
-    /// A place in an object.
-    Field(Field),
-    /// A width.
-    Mem(Mem),
-    /// A helper of the host.
-    Helper(&'static Helper),
-    /// The declaration of the foreign function, prepared.
-    Call(Arc<PreparedCall>),
-}
-
-impl Data {
-    /// Which kind of data this is.
-    pub const fn kind(&self) -> DataKind {
-        match self {
-            Data::None => DataKind::None,
-            Data::Imm(_) => DataKind::Imm,
-            Data::Symbol(_) => DataKind::Symbol,
-            Data::Field(_) => DataKind::Field,
-            Data::Mem(_) => DataKind::Mem,
-            Data::Helper(_) => DataKind::Helper,
-            Data::Call(_) => DataKind::Call,
-        }
-    }
-}
-
-impl PartialEq for Data {
-    fn eq(&self, other: &Data) -> bool {
-        match (self, other) {
-            (Data::None, Data::None) => true,
-            (Data::Imm(a), Data::Imm(b)) => a == b,
-            (Data::Symbol(a), Data::Symbol(b)) => a == b,
-            (Data::Field(a), Data::Field(b)) => a == b,
-            (Data::Mem(a), Data::Mem(b)) => a == b,
-            (Data::Helper(a), Data::Helper(b)) => std::ptr::eq(*a, *b),
-            (Data::Call(a), Data::Call(b)) => a.signature() == b.signature(),
-            _ => false,
-        }
-    }
-}
-
-impl Eq for Data {}
-
-impl std::hash::Hash for Data {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.kind().hash(state);
-        match self {
-            Data::None => {}
-            Data::Imm(word) => word.hash(state),
-            Data::Symbol(symbol) => symbol.hash(state),
-            Data::Field(field) => field.hash(state),
-            Data::Mem(mem) => mem.hash(state),
-            Data::Helper(helper) => std::ptr::hash(*helper, state),
-            Data::Call(call) => call.signature().hash(state),
-        }
     }
 }
 

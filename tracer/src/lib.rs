@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod data;
 mod eval;
 mod hash;
 mod host;
@@ -26,10 +27,11 @@ mod shape;
 mod site;
 mod verify;
 
+pub use data::Data;
 pub use eval::{Outcome, eval};
 pub use hash::{BuildWordHasher, WordHasher};
 pub use host::{Entry, Helper, Host};
-pub use ir::{Data, DataKind, Effect, Field, Inst, Mem, Op, Operands, Symbol, Trace, Ty, Val};
+pub use ir::{DataKind, Effect, Field, Inst, Mem, Op, Operands, Symbol, Trace, Ty, Val};
 pub use ops::{Live, Ops};
 pub use optimize::optimize;
 pub use record::{Recorder, Traced};

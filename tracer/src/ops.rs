@@ -30,6 +30,9 @@ pub trait Ops {
     /// A pure operation: `extend` uses `mem`, operations on one value ignore `b`.
     fn pure(&mut self, op: Op, mem: Mem, a: Self::Word, b: Self::Word) -> Self::Word;
 
+    /// The base of this thread's own storage.
+    fn thread(&mut self) -> Self::Word;
+
     /// The field's value in the object at `base`.
     fn load(&mut self, base: Self::Word, field: Field) -> Self::Word;
 
@@ -162,6 +165,11 @@ impl<H: Host> Ops for Live<'_, H> {
     #[inline(always)]
     fn pure(&mut self, op: Op, mem: Mem, a: u64, b: u64) -> u64 {
         pure(op, mem, a, b)
+    }
+
+    #[inline(always)]
+    fn thread(&mut self) -> u64 {
+        self.host.thread()
     }
 
     #[inline(always)]

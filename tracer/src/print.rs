@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use crate::ir::{Data, Field, Inst, Op, Trace, Ty, Val};
+use crate::data::Data;
+use crate::ir::{Field, Inst, Op, Trace, Ty, Val};
 
 impl fmt::Display for Ty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use hotcall_core::PreparedCall;
 
+use crate::data::Data;
 use crate::host::{Helper, Host};
-use crate::ir::{Data, Field, Mem, Op, Operands, Symbol, Trace, Val};
+use crate::ir::{Field, Mem, Op, Operands, Symbol, Trace, Val};
 use crate::ops::{Live, Ops};
 
 /// A word, and the value that carries it in the trace.
@@ -74,12 +75,15 @@ impl<H: Host> Ops for Recorder<'_, H> {
     fn pure(&mut self, op: Op, mem: Mem, a: Traced, b: Traced) -> Traced {
         let word = self.live.pure(op, mem, a.word, b.word);
         match op.operands() {
-            Operands::Fixed([_]) if op == Op::Extend => {
-                self.append(word, op, &[a], Data::Mem(mem))
-            }
+            Operands::Fixed([_]) if op == Op::Extend => self.append(word, op, &[a], Data::Mem(mem)),
             Operands::Fixed([_]) => self.append(word, op, &[a], Data::None),
             _ => self.append(word, op, &[a, b], Data::None),
         }
+    }
+
+    fn thread(&mut self) -> Traced {
+        let word = self.live.thread();
+        self.append(word, Op::Thread, &[], Data::None)
     }
 
     fn load(&mut self, base: Traced, field: Field) -> Traced {

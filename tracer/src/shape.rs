@@ -1,7 +1,8 @@
 //! A trace in words for people: each guard as one condition on the words that
 //! the stub is entered with.
 
-use crate::ir::{Data, Effect, Op, Trace, Val};
+use crate::data::Data;
+use crate::ir::{Effect, Op, Trace, Val};
 
 impl Trace {
     /// The conditions under which a call stays in this trace, in order, as in
@@ -28,9 +29,10 @@ impl Trace {
         let inst = &self.insts[val.index()];
         let args: Vec<String> = inst.args.iter().map(|&arg| self.words(arg, params)).collect();
         match (&inst.data, inst.op) {
-            (Data::Imm(index), Op::Param) => {
-                params.get(*index as usize).map_or_else(|| format!("word{index}"), |&name| name.into())
-            }
+            (Data::Imm(index), Op::Param) => params
+                .get(*index as usize)
+                .map_or_else(|| format!("word{index}"), |&name| name.into()),
+            (Data::None, Op::Thread) => "thread".to_owned(),
             (Data::Symbol(symbol), _) => format!("@{}", symbol.name),
             // What a parameter points to goes by the field's name alone.
             (Data::Field(field), _) => match self.insts[inst.args[0].index()].op {

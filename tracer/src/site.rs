@@ -9,7 +9,9 @@
 //! **Invariant.** The lock is held for bookkeeping alone, never while a rule,
 //! a foreign function or the backend runs.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ir::Trace;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::ir::{Data, Effect, Inst, Op, Operands, Trace, Ty, carrier};
+use crate::data::Data;
+use crate::ir::{Effect, Inst, Op, Operands, Trace, Ty, carrier};
 
 /// Why a trace is not well formed: the instruction's index, and the rule it breaks.
 #[derive(Clone, Debug, PartialEq, Eq)]

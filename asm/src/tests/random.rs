@@ -164,6 +164,10 @@ impl<'a, 'u> Random<'a, 'u> {
     }
 
     fn compute(&mut self) -> Result<Val> {
+        if self.u.ratio(1, 20)? {
+            let word = TestHost.thread();
+            return Ok(self.push(Op::Thread, vec![], Data::None, word));
+        }
         let op = *self.u.choose(&BINARY)?;
         let args = vec![self.value(Ty::I64)?, self.value(Ty::I64)?];
         Ok(self.pure(op, args))

@@ -97,6 +97,13 @@ impl TestHost {
 }
 
 impl Host for TestHost {
+    fn thread(&mut self) -> u64 {
+        let base;
+        // SAFETY: the thread pointer is the first word of what it points to.
+        unsafe { std::arch::asm!("mov {}, fs:0", out(reg) base, options(nostack, readonly)) };
+        base
+    }
+
     fn load(&mut self, mem: Mem, address: u64) -> u64 {
         let bytes: *const [u8; 8] = TestHost::bytes(address).cast();
         // SAFETY: `bytes` checked that 8 bytes of the world's memory are there.

@@ -10,9 +10,10 @@ use hotcall_tracer::{Ops, Refusal};
 
 use crate::classes::{Class, Family};
 use crate::declare::{Arg, ArgRule, Kind};
+use crate::known::Known;
 use crate::layout;
 use crate::refusals;
-use crate::rules::{Known, numbers};
+use crate::rules::numbers;
 
 /// An argument, and what is known of its class, which is guarded.
 pub(super) struct Given<'a, W> {
@@ -248,9 +249,7 @@ fn pointer<O: Ops>(
     let points = match given.class.family {
         // Of another item type: `issubclass` is for ctypes to ask.
         Family::Pointer(item) | Family::Array(item) => item == target,
-        Family::Reference => {
-            referent(o, known, given, |o, given| given.is_instance(o, target))?
-        }
+        Family::Reference => referent(o, known, given, |o, given| given.is_instance(o, target))?,
         _ => false,
     };
     match points || given.is_instance(o, declared)? {

@@ -5,9 +5,9 @@ use hotcall_tracer::{Mem, Ops, Refusal};
 
 use crate::classes::Family;
 use crate::helpers::{INT_MASK, WCHAR_OF};
+use crate::known::Known;
 use crate::layout::{self, Int};
 use crate::refusals;
-use crate::rules::Known;
 
 /// An int modulo 2^64.
 pub(super) fn integer<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> O::Word {
@@ -71,11 +71,7 @@ fn digits_below<O: Ops>(o: &mut O, int: Int, size: O::Word, count: u64) -> (O::W
 }
 
 /// An undeclared int: a C int, of which ctypes keeps the low bits.
-pub(super) fn c_int<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    object: O::Word,
-) -> Result<O::Word, Refusal> {
+pub(super) fn c_int<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> Result<O::Word, Refusal> {
     // ctypes reports what does not fit in 64 bits.
     let word = short_integer(o, known, object, refusals::LARGE_INT)?;
     Ok(o.extend(Mem::I32, word))

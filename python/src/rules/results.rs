@@ -7,7 +7,7 @@ use hotcall_tracer::{Mem, Ops};
 use crate::declare::{Kind, ResultRule};
 use crate::helpers as help;
 use crate::instance::NEW_INSTANCE;
-use crate::rules::Known;
+use crate::known::Known;
 
 /// The object for `value`, or 0 with an exception set.
 pub(super) fn wrap<O: Ops>(

@@ -4,7 +4,8 @@
 //! its operands, it gives a value that stands in the trace already or a
 //! constant, and it is right for every value of what is not constant.
 
-use crate::ir::{Data, Effect, Inst, Mem, Op, Trace, Val};
+use crate::data::Data;
+use crate::ir::{Effect, Inst, Mem, Op, Trace, Val};
 use crate::optimize::Rewriter;
 use crate::semantics::{holds, pure};
 

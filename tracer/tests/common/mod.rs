@@ -15,6 +15,10 @@ pub(crate) struct Table {
 }
 
 impl Host for Table {
+    fn thread(&mut self) -> u64 {
+        16
+    }
+
     fn load(&mut self, mem: Mem, address: u64) -> u64 {
         // Small values, so that random guards hold now and then.
         mem.widen((address >> 3) % 4)
@@ -43,9 +47,11 @@ unsafe extern "C-unwind" fn word(_: u64) -> u64 {
 }
 
 /// A helper that reads, and one that has an effect.
-pub(crate) static PEEK: Helper = Helper { name: "peek", entry: Entry::WW(word), effect: Effect::Read };
+pub(crate) static PEEK: Helper =
+    Helper { name: "peek", entry: Entry::WW(word), effect: Effect::Read };
 /// See [`PEEK`].
-pub(crate) static POKE: Helper = Helper { name: "poke", entry: Entry::WW(word), effect: Effect::Effect };
+pub(crate) static POKE: Helper =
+    Helper { name: "poke", entry: Entry::WW(word), effect: Effect::Effect };
 
 /// The memory row `name`, at `offset`.
 pub(crate) fn row(name: &'static str, offset: i32) -> Data {
@@ -86,17 +92,8 @@ fn pick(u: &mut Unstructured<'_>, trace: &Trace, ty: Ty) -> Result<Option<Val>> 
     Ok(Some(Val(*u.choose(&values)? as u32)))
 }
 
-const MEMS: [Mem; 9] = [
-    Mem::I8,
-    Mem::U8,
-    Mem::I16,
-    Mem::U16,
-    Mem::I32,
-    Mem::U32,
-    Mem::I64,
-    Mem::F32,
-    Mem::F64,
-];
+const MEMS: [Mem; 9] =
+    [Mem::I8, Mem::U8, Mem::I16, Mem::U16, Mem::I32, Mem::U32, Mem::I64, Mem::F32, Mem::F64];
 
 /// Appends a random instruction; `early` ones have no effect, others may.
 fn random_inst(u: &mut Unstructured<'_>, trace: &mut Trace, early: bool) -> Result<()> {
@@ -106,6 +103,7 @@ fn random_inst(u: &mut Unstructured<'_>, trace: &mut Trace, early: bool) -> Resu
     let (data, types) = match op {
         Op::Const => (Data::Imm(u.choose(&[0, 1, 2, 3, u64::MAX, 1 << 40]).copied()?), vec![]),
         Op::Sym => (symbol("somewhere", u.int_in_range(2..=4)?), vec![]),
+        Op::Thread => (Data::None, vec![]),
         Op::Load => (Data::Field(field), vec![Ty::I64]),
         Op::Store if !early => (Data::Field(field), vec![Ty::I64, mem.ty()]),
         Op::Extend if mem.ty() == Ty::I64 => (Data::Mem(mem), vec![Ty::I64]),

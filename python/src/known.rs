@@ -1,0 +1,70 @@
+//! What the rules know besides the declaration: the interpreter's layout, its
+//! classes, and the addresses that calls compare with.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hotcall_core::{CType, PreparedCall};
+use hotcall_tracer::{Refusal, Symbol};
+
+use crate::classes::Classes;
+use crate::current::Current;
+use crate::declare::{self, Kind};
+use crate::kinds::Kinds;
+use crate::layout::Layout;
+use crate::raw::Object;
+
+/// What the rules know besides the declaration.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) layout: Layout,
+    pub(crate) kinds: Kinds,
+    pub(crate) classes: Classes,
+    /// Where a pending exception is seen without a call, if that is known.
+    pub(crate) current: Option<Current>,
+    pub(crate) none: Symbol,
+    /// The call slot that the hook puts into function classes.
+    pub(crate) tp_call: Symbol,
+    /// The counter of calls that the rules made, if calls are counted.
+    pub(crate) counter: Option<Symbol>,
+    /// The prepared calls of functions that were given undeclared arguments.
+    pub(crate) undeclared: Undeclared,
+}
+
+/// Prepared calls by their types.
+#[derive(Debug, Default)]
+pub(crate) struct Undeclared(Mutex<HashMap<Types, Arc<PreparedCall>>>);
+
+/// The C types of arguments, and of the result.
+type Types = (Vec<CType>, CType);
+
+impl Undeclared {
+    /// The call of a function with these types.
+    ///
+    /// # Errors
+    /// The refusal under which ctypes makes it.
+    pub(crate) fn prepare(
+        &self,
+        args: Vec<CType>,
+        result: CType,
+    ) -> Result<Arc<PreparedCall>, Refusal> {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (args, result);
+        if let Some(call) = calls.get(&key) {
+            return Ok(Arc::clone(call));
+        }
+        let call = declare::prepare(key.0.clone(), result)?;
+        calls.insert(key, Arc::clone(&call));
+        Ok(call)
+    }
+}
+
+impl Known {
+    /// Whether the class at `address`, of which a living class is made, is a
+    /// simple type of this kind.
+    #[allow(unsafe_code, reason = "see SAFETY")]
+    pub(crate) fn is_kind(&self, address: u64, kind: Kind) -> bool {
+        // SAFETY: pointer and array classes own the class of their items.
+        self.kinds.of_class(unsafe { Object::at(address) }) == Some(kind)
+    }
+}
