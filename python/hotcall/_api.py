@@ -55,7 +55,7 @@ class Explanation:
     name: str
     """Its ``__name__``."""
     tier: str
-    """``cold``: ctypes, until it is warm. ``interpreter``, ``stub``: hotcall. ``ctypes``: refused."""
+    """``cold`` (ctypes, until it is warm), ``interpreter``, ``stub``, or ``ctypes`` (refused)."""
     signature: str | None
     """Its declaration; None if that is refused."""
     refused: Refusal | None

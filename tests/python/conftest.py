@@ -177,12 +177,12 @@ def is_active():
 
 
 def address_of(function):
-    return ctypes.cast(function, c_void_p).value
+    return ctypes.cast(function, ctypes.c_void_p).value
 
 
 def retarget(function, address):
     """Points a function object elsewhere through its memory."""
-    ctypes.memmove(ctypes.addressof(function), ctypes.byref(c_void_p(address)), 8)
+    ctypes.memmove(ctypes.addressof(function), ctypes.byref(ctypes.c_void_p(address)), 8)
 
 
 def python(code, *, setting="threshold=1,count=1", seconds=60, env=None):

@@ -3,7 +3,6 @@
 Each call is made several times on one function object, under plain ctypes and under hotcall, and the outcomes are compared.
 """
 
-import ctypes
 from ctypes import (
     c_bool, c_byte, c_char, c_double, c_float, c_int, c_int64, c_short, c_ubyte, c_uint, c_uint64, c_ushort, c_void_p,
 )  # fmt: skip

@@ -18,7 +18,6 @@ import hotcall
 THREADS = 8
 Binary = CFUNCTYPE(c_int, c_int)
 
-# What the child processes begin with: hot functions of every common kind, and a check of them.
 
 
 def wrap(value, bits):
