@@ -167,9 +167,12 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
         Ok(declaration) => attempt(runtime, &site, declaration, call),
         Err(refusal) => Err(*refusal),
     };
-    if outcome == Err(refusals::NEW_CLASS) && learn(runtime, call) {
-        // Learning may have run Python code: the call begins anew.
-        return go_on(call, style);
+    if outcome == Err(refusals::NEW_CLASS) {
+        if learn(runtime, call) {
+            // Learning may have run Python code: the call begins anew.
+            return go_on(call, style);
+        }
+        site.site.refuse(refusals::NEW_CLASS);
     }
     outcome.unwrap_or_else(|refusal| {
         if declined(&site).is_some() {

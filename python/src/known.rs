@@ -31,6 +31,9 @@ pub(crate) struct Known {
     pub(crate) undeclared: Undeclared,
 }
 
+/// As many prepared calls are kept; then they are made anew.
+const MOST_SIGNATURES: usize = 1000;
+
 /// Prepared calls by their types.
 #[derive(Debug, Default)]
 pub(crate) struct Undeclared(Mutex<HashMap<Types, Arc<PreparedCall>>>);
@@ -52,6 +55,9 @@ impl Undeclared {
         let key = (args, result);
         if let Some(call) = calls.get(&key) {
             return Ok(Arc::clone(call));
+        }
+        if calls.len() == MOST_SIGNATURES {
+            calls.clear();
         }
         let call = declare::prepare(key.0.clone(), result)?;
         calls.insert(key, Arc::clone(&call));

@@ -18,7 +18,7 @@ refusals! {
     BY_VALUE "by-value" "A structure or union is passed by value.";
     FROM_PARAM "from-param" "An argument type has a from_param of its own.";
     SURPRISING "own-class-attribute" "An argument's class has a say in what isinstance finds out.";
-    NEW_CLASS "new-class" "An argument's class has changed since it was looked at.";
+    NEW_CLASS "unstable-class" "An argument's class changes, or CPython gives it no version.";
     LONG_DOUBLE "long-double" "A long double does not fit in a word.";
     FLAGS "calling-convention" "The function has flags other than cdecl, PyDLL and use_errno.";
     VALUE "argument-value" "An argument is of a type that ctypes converts itself.";

@@ -19,7 +19,6 @@ THREADS = 8
 Binary = CFUNCTYPE(c_int, c_int)
 
 
-
 def wrap(value, bits):
     """The value as C's signed integer of that many bits."""
     value &= 2**bits - 1

@@ -196,5 +196,3 @@ def goes_in_vector_register(argtype, value):
 
 def is_crash(argtype_name, value_name):
     return any(argtype_name == a and v in value_name for a, v in CRASHING)
-
-

@@ -18,7 +18,7 @@ pub enum Outcome {
 /// Runs `trace`, entered with `params`, against `host`.
 ///
 /// # Panics
-/// If the trace would not pass [`crate::verify`].
+/// If the trace would not pass [`crate::verify()`].
 pub fn eval(trace: &Trace, params: &[u64], host: &mut impl Host) -> Outcome {
     let mut words = vec![0; trace.insts.len()];
     for (index, inst) in trace.insts.iter().enumerate() {
