@@ -3,12 +3,12 @@
 //!
 //! From 3.12 CPython keeps the current thread state in a thread-local variable
 //! that no symbol names. It lies at one distance from each thread's base. The
-//! words below the base are searched for the thread state; the one that makes
-//! CPython see no thread state while it is null is the variable.
+//! words below the base, as far as there are any, are searched for the thread
+//! state; the one that makes CPython see none while it is null is the variable.
 //!
 //! # Safety
-//! Only words of the static thread-local storage are read, and the only one
-//! that is written, and put back, holds the thread state.
+//! The kernel does the reading, so nothing is read that is not there. What is
+//! written, and put back, is a word of this thread that holds the thread state.
 
 #![allow(unsafe_code, reason = "reads and probes thread-local storage")]
 
@@ -18,8 +18,10 @@ use pyo3::prelude::*;
 
 use crate::capi;
 
-/// Bytes below a thread's base that are searched; threads have that much.
-const SEARCHED: i32 = 4096;
+/// Bytes below a thread's base that are searched.
+const SEARCHED: usize = 4096;
+/// Memory is mapped by pages.
+const PAGE: usize = 4096;
 
 /// The rows for a look at the pending exception without a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +64,11 @@ fn thread_state() -> u64 {
 fn search() -> Option<i32> {
     let state = thread_state();
     let mut found = None;
-    for offset in (-SEARCHED..0).step_by(8) {
-        let place = place(offset);
-        // SAFETY: the storage below a thread's base is mapped that far; it
-        // holds the thread-local variables of all that was loaded at start.
-        let word = unsafe { place.read_volatile() };
+    for (offset, word) in words_below_base() {
         if word != state || state == 0 {
             continue;
         }
+        let place = place(offset);
         // SAFETY: a variable with the thread state in it; nobody else uses
         // this thread's variables, and it is put back at once.
         unsafe { place.write_volatile(0) };
@@ -81,6 +80,39 @@ fn search() -> Option<i32> {
         }
     }
     found
+}
+
+/// The words below this thread's base, with their distances, as far as memory
+/// is mapped there: how large the static storage is nobody says.
+fn words_below_base() -> Vec<(i32, u64)> {
+    let base = place(0).addr();
+    let mut words = Vec::new();
+    let mut end = base;
+    while base - end < SEARCHED {
+        let start = (end - 1) & !(PAGE - 1);
+        let mut bytes = vec![0_u8; end - start];
+        if !read(start, &mut bytes) {
+            break;
+        }
+        let distance = (start.wrapping_sub(base)) as isize as i32;
+        let (chunks, _) = bytes.as_chunks::<8>();
+        let offsets = (distance..).step_by(8);
+        words.extend(offsets.zip(chunks.iter().map(|chunk| u64::from_le_bytes(*chunk))));
+        end = start;
+    }
+    words
+}
+
+/// Copies memory that may not be there; false if it is not.
+fn read(address: usize, to: &mut [u8]) -> bool {
+    let size = to.len();
+    let here = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: size };
+    let there = libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: size };
+    // SAFETY: it may be asked at any time.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: the kernel writes to `to` alone, and checks the other address.
+    let read = unsafe { libc::process_vm_readv(process, &here, 1, &there, 1, 0) };
+    usize::try_from(read) == Ok(size)
 }
 
 /// The word at a distance from this thread's base.
