@@ -109,9 +109,16 @@ fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
     let mro = handle(&c_int).object(layout::TYPE_MRO).map(|mro| mro.items().len());
     let reference = handle(&reference);
     Ok((|| {
-        row("byref.tag", reference.word(layout::REFERENCE_TAG), u64::from(b'P'))?;
+        match layout.reference_tag_is_text {
+            false => row("byref.tag", reference.word(layout::REFERENCE_TAG), u64::from(b'P'))?,
+            // The text is read when the others have shown that this is 3.15's layout.
+            true => row("byref.tag_text", reference.word(layout::REFERENCE_TAG_TEXT) != 0, true)?,
+        }
         row("byref.value", reference.word(layout::REFERENCE_VALUE), address + 3)?;
-        row("byref.object", reference.word(layout::REFERENCE_OBJECT), instance.as_ptr() as u64)?;
+        row("byref.object", reference.word(layout.reference_object), instance.as_ptr() as u64)?;
+        if layout.reference_tag_is_text {
+            row("byref.tag_text", reference.text(layout::REFERENCE_TAG_TEXT), "P".to_owned())?;
+        }
         for class in [&pointer, &array] {
             let target = info(layout, handle(class)).word(layout.info_proto);
             row("info.proto", target, c_int.as_ptr() as u64)?;

@@ -244,7 +244,7 @@ fn learn(runtime: &Runtime, call: &Frame<u64>) -> bool {
         let object = unsafe { Object::at(argument(call, index)) };
         news |= learn_of(runtime, py, object);
         if runtime.known.classes.is_reference(object)
-            && let Some(referent) = object.object(layout::REFERENCE_OBJECT)
+            && let Some(referent) = object.object(runtime.known.layout.reference_object)
         {
             news |= learn_of(runtime, py, referent);
         }

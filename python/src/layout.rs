@@ -30,10 +30,12 @@ pub(crate) const ARGUMENT: Field = Field::new("arg", 0, Mem::I64);
 
 /// What `byref` gives: the kind of the value, which is `P` for an address.
 pub(crate) const REFERENCE_TAG: Field = Field::new("byref.tag", 24, Mem::U8);
+/// The same as a C string (from 3.15).
+pub(crate) const REFERENCE_TAG_TEXT: Field = Field::new("byref.tag_text", 24, Mem::I64);
+/// The first character of a C string.
+pub(crate) const TEXT_FIRST: Field = Field::new("text.first", 0, Mem::U8);
 /// The address that `byref` gives.
 pub(crate) const REFERENCE_VALUE: Field = Field::new("byref.value", 32, Mem::I64);
-/// The object that `byref` was given.
-pub(crate) const REFERENCE_OBJECT: Field = Field::new("byref.object", 48, Mem::I64);
 
 /// The converters of a function with its own `argtypes`.
 pub(crate) const FUNC_CONVERTERS: Field = Field::new("func.converters", 112, Mem::I64);
@@ -107,6 +109,10 @@ pub(crate) enum InfoHome {
 pub(crate) struct Layout {
     pub(crate) int: Int,
     pub(crate) info_home: InfoHome,
+    /// Whether the kind of a reference is a C string.
+    pub(crate) reference_tag_is_text: bool,
+    /// The object that `byref` was given.
+    pub(crate) reference_object: Field,
     pub(crate) info_size: Field,
     pub(crate) info_proto: Field,
     pub(crate) info_setfunc: Field,
@@ -137,6 +143,13 @@ impl Layout {
         Some(Layout {
             int: if minor == 11 { Int::Signed } else { Int::Tagged },
             info_home: home,
+            reference_tag_is_text: minor >= 15,
+            // The value before it has had room for complex numbers since 3.14.
+            reference_object: Field::new(
+                "byref.object",
+                if minor < 14 { 48 } else { 64 },
+                Mem::I64,
+            ),
             info_size: word("info.size", 0),
             info_proto: word("info.proto", 48),
             info_setfunc: word("info.setfunc", 56),

@@ -1,5 +1,6 @@
 """Classes of arguments that come, change and go while stubs know them: never stale, never a crash."""
 
+import ctypes
 import gc
 import weakref
 from ctypes import (
@@ -43,9 +44,9 @@ def test_a_class_may_die(lib):
         alive = weakref.ref(type(array))
         del array
         # ctypes caches array and pointer types by their item type; that goes as well.
-        cache = getattr(__import__("ctypes"), "_pointer_type_cache", {})
-        for cached in [cached for cached in cache if cached is structure]:
-            del cache[cached]
+        cache = getattr(ctypes, "_pointer_type_cache", None)
+        if isinstance(cache, dict):
+            cache.pop(structure, None)
         del structure
         gc.collect()
         if round_ % 2 == 0:

@@ -56,4 +56,8 @@ def test_text(case):
     file = GOLDEN / f"{case}-{LAYOUT}.txt"
     if os.environ.get("HOTCALL_BLESS"):
         file.write_text(done.stdout)
-    assert done.stdout == file.read_text()
+    expected, told = file.read_text(), done.stdout
+    if id(int) < 2**32:
+        # An executable that is not position independent has addresses that fit into shorter instructions.
+        expected, told = (text.partition("\n\n")[0] for text in (expected, told))
+    assert told == expected

@@ -54,10 +54,16 @@ impl<W: Copy> Given<'_, W> {
     }
 
     /// The address that an array, pointer, function or reference stands for.
-    fn address<O: Ops<Word = W>>(&self, o: &mut O) -> Result<W, Refusal> {
+    fn address<O: Ops<Word = W>>(&self, o: &mut O, known: &Known) -> Result<W, Refusal> {
         match self.class.family {
             Family::Reference => {
-                let tag = o.load(self.object, layout::REFERENCE_TAG);
+                let tag = match known.layout.reference_tag_is_text {
+                    false => o.load(self.object, layout::REFERENCE_TAG),
+                    true => {
+                        let text = o.load(self.object, layout::REFERENCE_TAG_TEXT);
+                        o.load(text, layout::TEXT_FIRST)
+                    }
+                };
                 match o.test_is(tag, b'P'.into()) {
                     true => Ok(o.load(self.object, layout::REFERENCE_VALUE)),
                     false => Err(refusals::VALUE),
@@ -107,7 +113,7 @@ pub(super) fn take<O: Ops>(
             ArgRule::Pointer(target) => pointer(o, known, given, address, target),
             ArgRule::Array(item) => array(o, known, given, address, item),
             ArgRule::Function => match given.is_instance(o, address)? {
-                true => given.address(o),
+                true => given.address(o, known),
                 false => Err(refusals::VALUE),
             },
         }
@@ -130,7 +136,7 @@ pub(super) fn take_undeclared<O: Ops>(
             Family::Bytes => given.bytes(o),
             Family::Record => return Err(refusals::BY_VALUE),
             Family::Float | Family::Str | Family::Other => return Err(refusals::VALUE),
-            _ => given.address(o)?,
+            _ => given.address(o, known)?,
         };
         Ok((address, CType::Pointer))
     })
@@ -179,7 +185,7 @@ fn characters<O: Ops>(
         _ => {}
     }
     if given.is_instance(o, declared)? {
-        return given.address(o);
+        return given.address(o, known);
     }
     let of_character = match given.class.family {
         Family::Array(item) | Family::Pointer(item) => known.is_kind(item, character),
@@ -189,7 +195,7 @@ fn characters<O: Ops>(
         _ => false,
     };
     match of_character {
-        true => given.address(o),
+        true => given.address(o, known),
         false => Err(refusals::VALUE),
     }
 }
@@ -208,14 +214,14 @@ fn void_pointer<O: Ops>(
         _ => {}
     }
     if given.is_instance(o, declared)? {
-        return given.address(o);
+        return given.address(o, known);
     }
     match given.class.family {
         Family::Array(_)
         | Family::Pointer(_)
         | Family::Function
         | Family::Reference
-        | Family::Simple(Kind::CharP | Kind::WCharP) => given.address(o),
+        | Family::Simple(Kind::CharP | Kind::WCharP) => given.address(o, known),
         _ => Err(refusals::VALUE),
     }
 }
@@ -253,7 +259,7 @@ fn pointer<O: Ops>(
         _ => false,
     };
     match points || given.is_instance(o, declared)? {
-        true => given.address(o),
+        true => given.address(o, known),
         false => Err(refusals::VALUE),
     }
 }
@@ -270,7 +276,7 @@ fn array<O: Ops>(
         || given.class.family == Family::Reference
             && referent(o, known, given, |o, given| given.is_instance(o, item))?;
     match fits {
-        true => given.address(o),
+        true => given.address(o, known),
         false => Err(refusals::VALUE),
     }
 }
@@ -282,7 +288,7 @@ fn referent<O: Ops>(
     given: &Given<'_, O::Word>,
     ask: impl FnOnce(&mut O, &Given<'_, O::Word>) -> Result<bool, Refusal>,
 ) -> Result<bool, Refusal> {
-    let object = o.load(given.object, layout::REFERENCE_OBJECT);
+    let object = o.load(given.object, known.layout.reference_object);
     match o.test_is(object, 0) {
         true => Err(refusals::VALUE),
         false => with_class(o, known, object, ask),
