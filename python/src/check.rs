@@ -159,11 +159,12 @@ fn functions(py: Python<'_>, reader: &Reader<'_>) -> PyResult<Result<(), Reason>
     let function = class.call1((0,))?;
     let declared = pyo3::types::PyTuple::new(py, [&c_double])?;
     let size: u64 = look(py, "_ctypes", "CFuncPtr")?.getattr("__basicsize__")?.extract()?;
-    let of_class = reader.read(handle(&function));
+    let version = reader.classes.version(py, handle(&class));
+    let of_class = reader.read(handle(&function), version);
     let inherited = reader.is_of_class(handle(&function));
     function.setattr("restype", py.None())?;
     function.setattr("argtypes", &declared)?;
-    let own = reader.read(handle(&function));
+    let own = reader.read(handle(&function), version);
     let known = info(layout, handle(&class));
     let flags = info(layout, handle(&with_errno)).word(layout.info_flags);
     Ok((|| {

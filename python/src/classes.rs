@@ -3,7 +3,9 @@
 //!
 //! **Invariant.** Rules only look classes up. A class that is new to them is
 //! learned outside, since that may run Python code, and the call begins anew.
-//! A class that dies is forgotten, and with it each site that knows its address.
+//! What was learned holds for a version of the class, which rules and stubs
+//! compare: no two classes ever have the same one, so a class that got the
+//! address of a dead one is not taken for it, and none is kept alive.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -20,6 +22,8 @@ use crate::raw::Object;
 
 /// The flag of types that cannot be modified.
 const IMMUTABLE: u64 = 1 << 8;
+/// Classes that are remembered at most.
+const MOST_CLASSES: usize = 10_000;
 /// The flag of metaclasses.
 const TYPE_SUBCLASS: u64 = 1 << 31;
 
@@ -91,6 +95,9 @@ impl Deref for Found<'_> {
 #[derive(Debug)]
 struct Landmarks {
     metaclasses: Vec<(u64, Maker)>,
+    /// The classes from which all others of a metaclass derive. They are
+    /// abstract: ctypes knows nothing of them.
+    bases: Vec<u64>,
     /// The slots that look attributes up without running Python code.
     plain_getattro: [u64; 2],
     object: u64,
@@ -132,12 +139,16 @@ impl Classes {
             (of("Union")?, |_, _, _| Some(Family::Record)),
             (of("_CFuncPtr")?, |_, _, _| Some(Family::Function)),
         ];
+        let names = ["_SimpleCData", "_Pointer", "Array", "Structure", "Union", "_CFuncPtr"];
+        let base = |name| Ok(ctypes.getattr(name)?.as_ptr() as u64);
+        let bases = names.into_iter().map(base).collect::<PyResult<Vec<u64>>>()?;
         let builtins = py.import("builtins")?;
         let object = builtins.getattr("object")?;
         let type_class = py.get_type::<PyType>();
         let getattro = |class: &Bound<'_, PyAny>| handle(class).word(layout::TYPE_GETATTRO);
         let landmarks = Landmarks {
             metaclasses,
+            bases,
             plain_getattro: [getattro(&object), getattro(type_class.as_any())],
             object: object.as_ptr() as u64,
             type_class: type_class.as_ptr() as u64,
@@ -168,7 +179,12 @@ impl Classes {
     }
 
     fn insert(&self, address: u64, class: Class) {
-        self.map().insert(address, Arc::new(class));
+        let mut map = self.map();
+        if map.len() == MOST_CLASSES {
+            // Most of them are dead. The others are learned again.
+            map.clear();
+        }
+        map.insert(address, Arc::new(class));
     }
 
     fn map(&self) -> std::sync::MutexGuard<'_, Map> {
@@ -184,8 +200,7 @@ impl Classes {
         }
     }
 
-    /// Learns a class; true if that says more than was known. The caller sees
-    /// to it that [`Self::forget`] is called when the class dies.
+    /// Learns a class; true if that says more than was known.
     pub(crate) fn learn(
         &self,
         py: Python<'_>,
@@ -219,13 +234,11 @@ impl Classes {
         class.is_some_and(|class| class.family == Family::Reference)
     }
 
-    /// Forgets a class that dies.
-    pub(crate) fn forget(&self, class: u64) {
-        self.map().remove(&class);
-    }
-
     /// What ctypes does with instances of a class.
     pub(crate) fn family(&self, kinds: &Kinds, layout: &Layout, class: Object) -> Family {
+        if self.landmarks.bases.contains(&class.address()) {
+            return Family::Other;
+        }
         let metaclass = class.word(layout::OB_TYPE);
         let row = self.landmarks.metaclasses.iter().find(|(known, _)| *known == metaclass);
         row.and_then(|(_, make)| make(kinds, layout, class)).unwrap_or(Family::Other)
@@ -240,7 +253,7 @@ impl Classes {
     }
 
     /// The class's version, given to it now if it has none; 0 if it gets none.
-    fn version(&self, py: Python<'_>, class: Object) -> u32 {
+    pub(crate) fn version(&self, py: Python<'_>, class: Object) -> u32 {
         let version = || class.word(layout::TYPE_VERSION) as u32;
         let metaclass = class.word(layout::OB_TYPE);
         let stock = self.landmarks.metaclasses.iter().any(|(known, _)| *known == metaclass);

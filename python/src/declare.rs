@@ -142,6 +142,8 @@ impl ResultRule {
 pub(crate) struct Declaration {
     /// The function's class.
     pub(crate) class: Symbol,
+    /// The class's version: it ends when the class changes, or dies.
+    pub(crate) version: u32,
     pub(crate) args: Vec<Arg>,
     pub(crate) result: ResultRule,
     pub(crate) call: Arc<PreparedCall>,
@@ -170,11 +172,14 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The declaration of a function object.
+    /// The declaration of a function object, whose class has this version.
     ///
     /// # Errors
     /// The refusal under which ctypes makes all its calls.
-    pub(crate) fn read(&self, function: Object) -> Result<Declaration, Refusal> {
+    pub(crate) fn read(&self, function: Object, version: u32) -> Result<Declaration, Refusal> {
+        if version == 0 {
+            return Err(refusals::NEW_CLASS);
+        }
         if function.word(layout::FUNC_PARAMFLAGS) != 0 {
             return Err(refusals::PARAMFLAGS);
         }
@@ -195,6 +200,7 @@ impl Reader<'_> {
         let result = self.result(own_or(layout::FUNC_RESTYPE, rows.info_restype))?;
         Ok(Declaration {
             class: named(class),
+            version,
             call: prepare(args.iter().map(|arg| arg.rule.ctype()).collect(), result.ctype())?,
             args,
             result,

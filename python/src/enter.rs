@@ -45,6 +45,7 @@ pub(crate) type Call = unsafe extern "C-unwind" fn(this: u64, args: u64, kwargs:
 /// and sends warm functions through their entry from then on.
 pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64) -> u64 {
     if let Some(runtime) = runtime()
+        && hook::is_installed()
         && kwargs == 0
         && runtime.is_warm(this)
         && let Some((entry, style)) = warm_entry(runtime, this)
@@ -99,7 +100,9 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
         runtime.count_refusal(refusals::CALL);
         return None;
     }
-    let site = runtime.adopt(function)?;
+    // SAFETY: the GIL is held by who makes the call.
+    let py = unsafe { Python::assume_attached() };
+    let site = runtime.adopt(py, function)?;
     if let Some(refusal) = declined(&site) {
         runtime.count_refusal(refusal);
         runtime.decline(this);
@@ -158,6 +161,11 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
         runtime.count_ctypes();
         return forward(call, style);
     };
+    if Style::of(&site) != style {
+        // The function was declared anew while a class was learned.
+        runtime.count_ctypes();
+        return forward(call, style);
+    }
     if let Some(newer) = newer_entry(&site, call.this) {
         // SAFETY: the arguments of this call; this entry leads back here only
         // when it is the one that the function has.

@@ -75,6 +75,8 @@ helpers! {
     CHECK_RESULT "check_result" WWWWW check_result Effect;
     /// Takes a reference, so that the object outlives the call.
     KEEP "keep" WV Py_IncRef Effect;
+    /// Gives up that reference.
+    RELEASE "release" WV Py_DecRef Effect;
     /// Gives up that reference if the first word is not 0.
     RELEASE_IF "release_if" WWW release_if Effect;
 }

@@ -1,4 +1,5 @@
-//! The hook into ctypes, in place and invisible from Python: the call slot of
+//! The hook into ctypes, in place and, but for a flag of its classes, invisible
+//! from Python: the call slot of
 //! `_ctypes.CFuncPtr` and its subclasses, a vectorcall pointer in the padding
 //! of each object, and the setters of `argtypes`, `restype` and `errcheck`.
 //!
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyType, PyWeakrefReference};
+use pyo3::types::PyType;
 
 use crate::enter::{Call, tp_call};
 use crate::kinds::handle;
@@ -39,6 +40,13 @@ impl Original {
 
     fn address(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+
+    /// Keeps what stands in the slot, unless that is ours.
+    fn keep(&self, found: u64, ours: u64) {
+        if found != ours {
+            self.0.store(found, Relaxed);
+        }
     }
 }
 
@@ -116,25 +124,6 @@ pub(crate) fn name(function: Object) -> String {
     name.unwrap_or_else(|_| fallback())
 }
 
-/// A weak reference to a class, which makes the runtime forget the class when
-/// it dies.
-///
-/// # Errors
-/// What making the reference raised.
-pub(crate) fn watch(class: Object) -> PyResult<Py<PyAny>> {
-    // SAFETY: functions are called, and so adopted, with the GIL held.
-    let py = unsafe { Python::assume_attached() };
-    let address = class.address();
-    // SAFETY: a live type.
-    let class = unsafe { Bound::from_borrowed_ptr(py, address as *mut PyObject) };
-    let gone = PyCFunction::new_closure(py, None, None, move |_args, _kwargs| {
-        if let Some(runtime) = runtime() {
-            runtime.forget_class(address).into_iter().for_each(clear_entry);
-        }
-    })?;
-    Ok(PyWeakrefReference::new_with(&class, gone)?.into_any().unbind())
-}
-
 /// Puts the hook in place; nothing happens if it is.
 ///
 /// # Errors
@@ -143,11 +132,11 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     if is_installed() {
         return Ok(());
     }
-    let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
-    let patches = Patches::of(&class)?;
+    let (patches, classes) = prepare(py)?;
+    // From here on nothing fails, and no Python code runs.
     patches.keep_originals();
     patches.apply();
-    each_class(&class, &|class| hook_class(class))?;
+    classes.iter().for_each(|class| hook_class(handle(class)));
     INSTALLED.store(true, Relaxed);
     Ok(())
 }
@@ -160,23 +149,33 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if !is_installed() {
         return Ok(());
     }
-    let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
-    Patches::of(&class)?.undo();
-    each_class(&class, &|class| unhook_class(class))?;
-    for function in runtime.forget_all() {
-        clear_entry(function);
-    }
+    let (patches, classes) = prepare(py)?;
+    // From here on nothing fails, and no Python code runs. Functions lose
+    // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);
+    runtime.forget_all().into_iter().for_each(clear_entry);
+    classes.iter().for_each(|class| unhook_class(handle(class)));
+    patches.undo();
     Ok(())
 }
 
-/// Calls `act` on a class and on all that derive from it.
-fn each_class(class: &Bound<'_, PyType>, act: &dyn Fn(Object)) -> PyResult<()> {
-    act(handle(class.as_any()));
-    for subclass in class.call_method0("__subclasses__")?.try_iter()? {
-        each_class(&subclass?.cast_into::<PyType>()?, act)?;
+/// What is to be patched: the places of ctypes, and `CFuncPtr` with all classes
+/// that derive from it, which are held so that none dies meanwhile.
+fn prepare(py: Python<'_>) -> PyResult<(Patches, Vec<Bound<'_, PyAny>>)> {
+    let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
+    let patches = Patches::of(&class)?;
+    // Not the class's own attribute: a program may have put something there.
+    let subclasses_of = py.get_type::<PyType>().getattr("__subclasses__")?;
+    let mut classes = vec![class.into_any()];
+    let mut next = 0;
+    while next < classes.len() {
+        let subclasses = subclasses_of.call1((&classes[next],))?;
+        for subclass in subclasses.try_iter()? {
+            classes.push(subclass?);
+        }
+        next += 1;
     }
-    Ok(())
+    Ok((patches, classes))
 }
 
 fn hook_class(class: Object) {
@@ -246,11 +245,11 @@ impl Patches {
     }
 
     fn keep_originals(&self) {
-        for (object, field, original, _) in self.slots() {
-            original.0.store(object.word(field), Relaxed);
+        for (object, field, original, ours) in self.slots() {
+            original.keep(object.word(field), ours);
         }
-        for (table, original, _) in self.setters {
-            original.0.store(table.word(layout::GETSET_SET), Relaxed);
+        for (table, original, ours) in self.setters {
+            original.keep(table.word(layout::GETSET_SET), ours as usize as u64);
         }
     }
 

@@ -23,8 +23,6 @@ pub(crate) struct Known {
     /// Where a pending exception is seen without a call, if that is known.
     pub(crate) current: Option<Current>,
     pub(crate) none: Symbol,
-    /// The call slot that the hook puts into function classes.
-    pub(crate) tp_call: Symbol,
     /// The counter of calls that the rules made, if calls are counted.
     pub(crate) counter: Option<Symbol>,
     /// The prepared calls of functions that were given undeclared arguments.

@@ -122,8 +122,6 @@ pub(crate) struct Layout {
     pub(crate) info_restype: Field,
     pub(crate) info_checker: Field,
     pub(crate) info_flags: Field,
-    /// Whether assigning to a class's `__call__` leaves its vectorcall flag set.
-    pub(crate) flag_outlives_call: bool,
     /// Whether None is immortal, so that returning it counts no reference.
     pub(crate) immortal_none: bool,
 }
@@ -159,7 +157,6 @@ impl Layout {
             info_restype: word("info.restype", 96),
             info_checker: word("info.checker", 104),
             info_flags: Field::new("info.flags", flags, Mem::I32),
-            flag_outlives_call: minor == 11,
             immortal_none: minor >= 12,
         })
     }

@@ -36,7 +36,6 @@ use hotcall_tracer::Symbol;
 
 use crate::classes::Classes;
 use crate::declare::Reader;
-use crate::enter::{Call, tp_call};
 use crate::kinds::{Kinds, handle};
 use crate::known::{Known, Undeclared};
 use crate::options::Options;
@@ -63,7 +62,6 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
         kinds,
         classes,
         none: Symbol { name: "None".into(), address: py.None().as_ptr() as u64 },
-        tp_call: Symbol { name: "tp_call".into(), address: tp_call as Call as usize as u64 },
         counter: runtime::counter(&options),
         undeclared: Undeclared::default(),
     };

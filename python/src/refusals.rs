@@ -10,7 +10,7 @@ macro_rules! refusals {
 }
 
 refusals! {
-    COUNT "argument-count" "The call gives fewer arguments than argtypes declares.";
+    COUNT "argument-count" "The call gives fewer arguments than argtypes declares, or more than 1024.";
     KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";
     PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags.";
     CHECK_RETVAL "check-retval" "The result type has a _check_retval_ method.";
@@ -18,11 +18,12 @@ refusals! {
     BY_VALUE "by-value" "A structure or union is passed by value.";
     FROM_PARAM "from-param" "An argument type has a from_param of its own.";
     SURPRISING "own-class-attribute" "An argument's class has a say in what isinstance finds out.";
+    TARGET "set-type" "set_type was called for a pointer class since it was looked at.";
     NEW_CLASS "unstable-class" "An argument's class changes, or CPython gives it no version.";
     LONG_DOUBLE "long-double" "A long double does not fit in a word.";
     FLAGS "calling-convention" "The function has flags other than cdecl, PyDLL and use_errno.";
     VALUE "argument-value" "An argument is of a type that ctypes converts itself.";
-    LARGE_INT "large-int" "An int of more than 60 bits is given for a floating-point argument.";
+    LARGE_INT "large-int" "An int is given that does not fit: over 53 bits for a floating-point argument, over 60 undeclared.";
     CHAR "one-char" "A char argument is not one byte, or an int from 0 to 255.";
     ERRNO "errno-space" "The thread has no private errno yet; ctypes makes it at its first call.";
     CLASS "class-changed" "The function's __class__ was assigned since the last call.";

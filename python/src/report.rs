@@ -11,7 +11,9 @@ use pyo3::types::{PyDict, PyList};
 use crate::declare::Declaration;
 use crate::hook;
 use crate::kinds::handle;
+use crate::layout;
 use crate::raw::Object;
+use crate::refusals;
 use crate::runtime::{CTYPES_CALLS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
 
 /// What the words of a call are called.
@@ -42,7 +44,7 @@ pub(crate) fn explain<'py>(
     let site = runtime.site(function.address());
     let (declaration, refusals, shapes) = match &site {
         Some(site) => (site.declaration.clone(), site.site.refusals(), site.site.shapes()),
-        None => (runtime.reader().read(function), vec![], vec![]),
+        None => (read_cold(py, runtime, function), vec![], vec![]),
     };
     let tier = match (&declaration, &site) {
         (Err(_), _) => "ctypes",
@@ -71,6 +73,13 @@ pub(crate) fn explain<'py>(
     }
     explanation.set_item("shapes", list)?;
     Ok(explanation)
+}
+
+/// The declaration of a function that has no site yet.
+fn read_cold(py: Python<'_>, runtime: &Runtime, function: Object) -> Result<Declaration, Refusal> {
+    let class = function.object(layout::OB_TYPE).ok_or(refusals::CLASS)?;
+    let version = runtime.known.classes.version(py, class);
+    runtime.reader().read(function, version)
 }
 
 fn pair(refusal: &Refusal) -> (&'static str, &'static str) {

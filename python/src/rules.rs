@@ -15,10 +15,10 @@ use hotcall_core::PreparedCall;
 use hotcall_tracer::{Field, Mem, Ops, Refusal, Symbol};
 use smallvec::SmallVec;
 
-use crate::declare::{Declaration, MOST_ARGUMENTS};
+use crate::declare::{ArgRule, Declaration, Kind, MOST_ARGUMENTS};
 use crate::helpers::{
-    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE_IF, RESTORE_THREAD, SAVE_THREAD,
-    SWAP_ERRNO,
+    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF, RESTORE_THREAD,
+    SAVE_THREAD, SWAP_ERRNO,
 };
 use crate::known::Known;
 use crate::layout;
@@ -49,7 +49,7 @@ pub(crate) fn call<O: Ops>(
     declaration: &Declaration,
     frame: Frame<O::Word>,
 ) -> Result<O::Word, Refusal> {
-    let count = enter(o, known, declaration, frame)?;
+    let count = enter(o, declaration, frame)?;
     let mut words = SmallVec::<[O::Word; 16]>::new();
     for (index, arg) in declaration.args.iter().enumerate() {
         let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
@@ -67,8 +67,15 @@ pub(crate) fn call<O: Ops>(
     };
     let target = Target { call, address: target };
     // The program may change the declaration during the call.
+    let held: SmallVec<[O::Word; 4]> = objects(declaration, &words).collect();
+    for &object in &held {
+        o.help(&KEEP, &[object]);
+    }
     let kept: SmallVec<[O::Word; 2]> = declaration.kept().map(|object| keep(o, object)).collect();
     let value = perform(o, known, declaration, &target, &words, errno);
+    for &object in &held {
+        o.help(&RELEASE, &[object]);
+    }
     if declaration.python_api && failed(o, known, &kept) {
         return Ok(o.constant(0));
     }
@@ -80,6 +87,13 @@ pub(crate) fn call<O: Ops>(
             o.help(&CHECK_RESULT, &[errcheck, result, frame.this, frame.kwnames])
         }
     })
+}
+
+/// The objects that are passed as such: ctypes holds a reference to each during
+/// the call, and C code can see how many there are.
+fn objects<W: Copy>(declaration: &Declaration, words: &[W]) -> impl Iterator<Item = W> {
+    let passed = declaration.args.iter().zip(words);
+    passed.filter(|(arg, _)| arg.rule == ArgRule::Simple(Kind::Object)).map(|(_, &word)| word)
 }
 
 /// Takes a reference to what is needed after the call.
@@ -135,7 +149,6 @@ fn undeclared<O: Ops>(
 /// arguments.
 fn enter<O: Ops>(
     o: &mut O,
-    known: &Known,
     declaration: &Declaration,
     frame: Frame<O::Word>,
 ) -> Result<usize, Refusal> {
@@ -143,11 +156,8 @@ fn enter<O: Ops>(
     if !o.is(class, &declaration.class) {
         return Err(refusals::CLASS);
     }
-    if known.layout.flag_outlives_call {
-        let tp_call = o.load(class, layout::TYPE_CALL);
-        if !o.is(tp_call, &known.tp_call) {
-            return Err(refusals::CALL);
-        }
+    if !has_version(o, class, declaration.version) {
+        return Err(refusals::CLASS);
     }
     // Keyword arguments, unless it is the tuple for `errcheck`.
     if o.test_is(frame.kwnames, 0) == declaration.errcheck.is_some() {
@@ -164,6 +174,13 @@ fn enter<O: Ops>(
         Ok(count) if (declaration.args.len()..=MOST_ARGUMENTS).contains(&count) => Ok(count),
         _ => Err(refusals::COUNT),
     }
+}
+
+/// Whether a class has the version under which it is known.
+fn has_version<O: Ops>(o: &mut O, class: O::Word, version: u32) -> bool {
+    let current = o.load(class, layout::TYPE_VERSION);
+    // A name keeps the number, which is another one each time, out of texts.
+    o.is(current, &Symbol { name: "version".into(), address: version.into() })
 }
 
 /// The address of this thread's private errno.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcall_asm::{Jit, Stub};
-use hotcall_tracer::{BuildWordHasher, Data, Limits, Refusal, Site, Symbol};
+use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
 
 use crate::declare::{Declaration, Reader};
@@ -22,17 +22,10 @@ use crate::raw::Object;
 pub(crate) struct CallSite {
     /// What logs call it: the first function with this declaration.
     pub(crate) name: String,
+    /// The version that the function's class had.
+    version: u32,
     pub(crate) declaration: Result<Declaration, Refusal>,
     pub(crate) site: Site<Stub>,
-}
-
-impl CallSite {
-    /// Whether a stub of this site has the address of `class` in it.
-    fn mentions(&self, class: u64) -> bool {
-        let shapes = self.site.shapes();
-        let mut insts = shapes.iter().flat_map(|shape| &shape.trace.insts);
-        insts.any(|inst| matches!(&inst.data, Data::Symbol(symbol) if symbol.address == class))
-    }
 }
 
 type AddressMap<T> = HashMap<u64, T, BuildWordHasher>;
@@ -44,9 +37,6 @@ pub(crate) struct Sites {
     functions: AddressMap<Arc<CallSite>>,
     /// Of classes, for functions that leave the declaration to their class.
     classes: AddressMap<Arc<CallSite>>,
-    /// Weak references to the classes that anything here has the address of:
-    /// each makes the runtime forget its class when that dies.
-    watched: AddressMap<Py<PyAny>>,
     /// Functions whose declaration is being assigned right now.
     changing: Vec<u64>,
     /// How often each refusal was counted.
@@ -78,6 +68,8 @@ static HEAT: [AtomicU8; SLOTS] = [const { AtomicU8::new(0) }; SLOTS];
 /// not found here is looked up.
 static DECLINED: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
 const SLOTS: usize = 4096;
+/// Sites of classes that are kept at most.
+const MOST_CLASSES: usize = 10_000;
 
 /// The slot of a function in these tables.
 fn slot(function: u64) -> usize {
@@ -159,56 +151,57 @@ impl Runtime {
 
     /// The site of a function, made from its declaration if it has none; none
     /// while that is being assigned.
-    pub(crate) fn adopt(&self, function: Object) -> Option<Arc<CallSite>> {
+    pub(crate) fn adopt(&self, py: Python<'_>, function: Object) -> Option<Arc<CallSite>> {
         let address = function.address();
         if let Some(site) = self.site(address) {
             return Some(site);
         }
+        let class = function.object(crate::layout::OB_TYPE)?;
+        let name = match self.options.log {
+            Log::Off => String::new(),
+            _ => crate::hook::name(function),
+        };
+        let version = self.known.classes.version(py, class);
+        // From here on no Python code runs: what is read now stays true until
+        // a setter says otherwise.
         if self.sites().changing.contains(&address) {
             return None;
         }
-        let site = match function.object(crate::layout::OB_TYPE) {
-            Some(class) if self.reader().is_of_class(function) => self.adopt_class(class, function),
-            _ => Arc::new(self.make_site(function)),
+        let site = match self.reader().is_of_class(function) {
+            true => self.adopt_class(class, version, || self.make_site(name, function, version)),
+            false => Arc::new(self.make_site(name, function, version)),
         };
         self.sites().functions.insert(address, Arc::clone(&site));
         Some(site)
     }
 
-    /// The site that the functions of a class share, made if there is none.
-    fn adopt_class(&self, class: Object, function: Object) -> Arc<CallSite> {
+    /// The site that the functions of a class share, made if there is none for
+    /// this version of the class.
+    fn adopt_class(
+        &self,
+        class: Object,
+        version: u32,
+        make: impl FnOnce() -> CallSite,
+    ) -> Arc<CallSite> {
         let known = self.sites().classes.get(&class.address()).cloned();
-        known.unwrap_or_else(|| {
-            let site = Arc::new(self.make_site(function));
-            if self.watch(class) {
-                self.sites().classes.insert(class.address(), Arc::clone(&site));
+        known.filter(|site| site.version == version).unwrap_or_else(|| {
+            let site = Arc::new(make());
+            let mut sites = self.sites();
+            if sites.classes.len() == MOST_CLASSES {
+                // Some of them may be dead. They are made anew when needed.
+                sites.classes.clear();
             }
+            sites.classes.insert(class.address(), Arc::clone(&site));
             site
         })
     }
 
-    /// Sees to it that a class is forgotten when it dies; false if it cannot be.
-    fn watch(&self, class: Object) -> bool {
-        if self.sites().watched.contains_key(&class.address()) {
-            return true;
-        }
-        let Ok(watch) = crate::hook::watch(class) else { return false };
-        let replaced = self.sites().watched.insert(class.address(), watch);
-        // Dropped here, since the lock is free again.
-        drop(replaced);
-        true
-    }
-
-    fn make_site(&self, function: Object) -> CallSite {
-        let name = match self.options.log {
-            Log::Off => String::new(),
-            _ => crate::hook::name(function),
-        };
-        let declaration = self.reader().read(function);
+    fn make_site(&self, name: String, function: Object, version: u32) -> CallSite {
+        let declaration = self.reader().read(function, version);
         if let Err(refusal) = &declaration {
             self.log(Log::Events, || format!("{name}: refused, {refusal}"));
         }
-        CallSite { name, declaration, site: Site::new(self.limits()) }
+        CallSite { name, version, declaration, site: Site::new(self.limits()) }
     }
 
     /// Forgets the site of a function; true if it had one.
@@ -217,25 +210,10 @@ impl Runtime {
         self.sites().functions.remove(&function).is_some()
     }
 
-    /// Forgets a class that dies: its site, what was learned of it, and the
-    /// sites that have its address in a stub. Gives the functions concerned.
-    pub(crate) fn forget_class(&self, class: u64) -> Vec<u64> {
-        self.known.classes.forget(class);
-        let mut sites = self.sites();
-        let watch = sites.watched.remove(&class);
-        sites.classes.retain(|&of, site| of != class && !site.mentions(class));
-        let functions = sites.functions.extract_if(|_, site| site.mentions(class));
-        let functions = functions.map(|(function, _)| function).collect();
-        drop(sites);
-        // Dropped here, since the lock is free again.
-        drop(watch);
-        functions
-    }
-
     /// Learns the class of an argument; true if that says more than was known.
     pub(crate) fn learn(&self, py: Python<'_>, class: Object) -> bool {
         let Known { layout, kinds, classes, .. } = &self.known;
-        self.watch(class) && classes.learn(py, kinds, layout, class)
+        classes.learn(py, kinds, layout, class)
     }
 
     /// Forgets all sites; gives the functions that had one.

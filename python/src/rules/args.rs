@@ -6,14 +6,14 @@
 //! answer could come from Python code, the call is refused.
 
 use hotcall_core::CType;
-use hotcall_tracer::{Ops, Refusal};
+use hotcall_tracer::{Field, Ops, Refusal, Symbol};
 
 use crate::classes::{Class, Family};
 use crate::declare::{Arg, ArgRule, Kind};
 use crate::known::Known;
-use crate::layout;
+use crate::layout::{self, InfoHome};
 use crate::refusals;
-use crate::rules::numbers;
+use crate::rules::{has_version, numbers};
 
 /// An argument, and what is known of its class, which is guarded.
 pub(super) struct Given<'a, W> {
@@ -25,25 +25,28 @@ pub(super) struct Given<'a, W> {
 impl<W: Copy> Given<'_, W> {
     /// Whether the object is an instance of the class at `address`, in the way
     /// in which `isinstance` would find out without running Python code.
-    fn is_instance<O: Ops<Word = W>>(&self, o: &mut O, address: u64) -> Result<bool, Refusal> {
+    fn is_instance(&self, address: u64) -> Result<bool, Refusal> {
         if self.class.symbol.address == address {
             return Ok(true);
         }
         let derives = self.class.derives_from(address);
-        if !derives && !self.class.is_plain {
-            return Err(refusals::SURPRISING);
+        match derives || self.class.is_plain {
+            true => Ok(derives),
+            false => Err(refusals::SURPRISING),
         }
-        self.steady(o)?;
-        Ok(derives)
     }
 
-    /// Guards that the class is as it was when it was learned.
-    fn steady<O: Ops<Word = W>>(&self, o: &mut O) -> Result<(), Refusal> {
+    /// Guards that the class is what was learned: this class, and as it was.
+    fn guard<O: Ops<Word = W>>(&self, o: &mut O, known: &Known) -> Result<(), Refusal> {
         let Some(version) = self.class.version else { return Ok(()) };
-        let current = o.load(self.class_word, layout::TYPE_VERSION);
-        match version != 0 && o.test_is(current, version.into()) {
-            true => Ok(()),
-            false => Err(refusals::NEW_CLASS),
+        if version == 0 || !has_version(o, self.class_word, version) {
+            return Err(refusals::NEW_CLASS);
+        }
+        match self.class.family {
+            Family::Pointer(target) | Family::Array(target) => {
+                guard_target(o, known, self.class_word, target)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -92,7 +95,34 @@ fn with_class<O: Ops, R>(
     let class = known.classes.find(o.peek(class_word)).ok_or(refusals::NEW_CLASS)?;
     let same = o.is(class_word, &class.symbol);
     debug_assert!(same, "the class was found by its address");
-    act(o, &Given { object, class_word, class: &class })
+    let given = Given { object, class_word, class: &class };
+    given.guard(o, known)?;
+    act(o, &given)
+}
+
+/// Guards what a pointer or array class is made of: `set_type` of a pointer
+/// class changes it, without giving the class another version.
+fn guard_target<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    class_word: O::Word,
+    target: u64,
+) -> Result<(), Refusal> {
+    let layout = &known.layout;
+    let found = match layout.info_home {
+        InfoHome::Dict => {
+            let info = o.load(class_word, layout::TYPE_DICT);
+            o.load(info, layout.info_proto)
+        }
+        InfoHome::Type(offset) => {
+            let proto = layout.info_proto;
+            o.load(class_word, Field { offset: offset + proto.offset, ..proto })
+        }
+    };
+    match o.is(found, &Symbol { name: "target".into(), address: target }) {
+        true => Ok(()),
+        false => Err(refusals::TARGET),
+    }
 }
 
 /// The word for `object` as an argument declared as `arg`.
@@ -110,9 +140,9 @@ pub(super) fn take<O: Ops>(
             ArgRule::Simple(Kind::VoidP) => void_pointer(o, known, given, address),
             ArgRule::Simple(Kind::Object) => object_pointer(o, given, address),
             ArgRule::Simple(kind) => simple(o, known, given, address, kind),
-            ArgRule::Pointer(target) => pointer(o, known, given, address, target),
+            ArgRule::Pointer(target) => pointer(o, known, given, &arg.class, target),
             ArgRule::Array(item) => array(o, known, given, address, item),
-            ArgRule::Function => match given.is_instance(o, address)? {
+            ArgRule::Function => match given.is_instance(address)? {
                 true => given.address(o, known),
                 false => Err(refusals::VALUE),
             },
@@ -151,7 +181,7 @@ fn simple<O: Ops>(
     kind: Kind,
 ) -> Result<O::Word, Refusal> {
     let (object, family) = (given.object, given.class.family);
-    if matches!(family, Family::Simple(own) if own == kind) && given.is_instance(o, declared)? {
+    if matches!(family, Family::Simple(own) if own == kind) && given.is_instance(declared)? {
         return Ok(given.value(o, kind));
     }
     match (kind, family) {
@@ -184,7 +214,7 @@ fn characters<O: Ops>(
         Family::Bytes if character == Kind::Char => return Ok(given.bytes(o)),
         _ => {}
     }
-    if given.is_instance(o, declared)? {
+    if given.is_instance(declared)? {
         return given.address(o, known);
     }
     let of_character = match given.class.family {
@@ -213,7 +243,7 @@ fn void_pointer<O: Ops>(
         Family::Bytes => return Ok(given.bytes(o)),
         _ => {}
     }
-    if given.is_instance(o, declared)? {
+    if given.is_instance(declared)? {
         return given.address(o, known);
     }
     match given.class.family {
@@ -232,7 +262,7 @@ fn object_pointer<O: Ops>(
     given: &Given<'_, O::Word>,
     declared: u64,
 ) -> Result<O::Word, Refusal> {
-    match given.is_instance(o, declared)? {
+    match given.is_instance(declared)? {
         true => Ok(given.value(o, Kind::Object)),
         false => Ok(given.object),
     }
@@ -243,22 +273,24 @@ fn pointer<O: Ops>(
     o: &mut O,
     known: &Known,
     given: &Given<'_, O::Word>,
-    declared: u64,
+    declared: &Symbol,
     target: u64,
 ) -> Result<O::Word, Refusal> {
     if given.class.family == Family::None {
         return Ok(o.constant(0));
     }
-    if given.is_instance(o, target)? {
+    let class_word = o.symbol(declared);
+    guard_target(o, known, class_word, target)?;
+    if given.is_instance(target)? {
         return Ok(o.load(given.object, layout::CDATA_POINTER));
     }
     let points = match given.class.family {
         // Of another item type: `issubclass` is for ctypes to ask.
         Family::Pointer(item) | Family::Array(item) => item == target,
-        Family::Reference => referent(o, known, given, |o, given| given.is_instance(o, target))?,
+        Family::Reference => referent(o, known, given, |_, given| given.is_instance(target))?,
         _ => false,
     };
-    match points || given.is_instance(o, declared)? {
+    match points || given.is_instance(declared.address)? {
         true => given.address(o, known),
         false => Err(refusals::VALUE),
     }
@@ -272,9 +304,9 @@ fn array<O: Ops>(
     declared: u64,
     item: u64,
 ) -> Result<O::Word, Refusal> {
-    let fits = given.is_instance(o, declared)?
+    let fits = given.is_instance(declared)?
         || given.class.family == Family::Reference
-            && referent(o, known, given, |o, given| given.is_instance(o, item))?;
+            && referent(o, known, given, |_, given| given.is_instance(item))?;
     match fits {
         true => given.address(o, known),
         false => Err(refusals::VALUE),

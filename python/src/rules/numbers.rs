@@ -19,11 +19,12 @@ pub(super) fn integer<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> O::W
     }
 }
 
-/// An int of at most two digits, 60 bits, exactly.
+/// An int of at most `bits` bits, between one digit and two, 30 and 60, exactly.
 fn short_integer<O: Ops>(
     o: &mut O,
     known: &Known,
     object: O::Word,
+    bits: u32,
     refusal: Refusal,
 ) -> Result<O::Word, Refusal> {
     let size = o.load(object, layout::INT_SIZE);
@@ -31,8 +32,15 @@ fn short_integer<O: Ops>(
         return Ok(word);
     }
     let (biased, bound) = digits_below(o, known.layout.int, size, 3);
+    if !o.test_lt(biased, bound) {
+        return Err(refusal);
+    }
+    let word = o.help(&INT_MASK, &[object]);
+    let most = o.constant(1 << bits);
+    let biased = o.add(word, most);
+    let bound = o.constant((2 << bits) + 1);
     match o.test_lt(biased, bound) {
-        true => Ok(o.help(&INT_MASK, &[object])),
+        true => Ok(word),
         false => Err(refusal),
     }
 }
@@ -73,11 +81,12 @@ fn digits_below<O: Ops>(o: &mut O, int: Int, size: O::Word, count: u64) -> (O::W
 /// An undeclared int: a C int, of which ctypes keeps the low bits.
 pub(super) fn c_int<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> Result<O::Word, Refusal> {
     // ctypes reports what does not fit in 64 bits.
-    let word = short_integer(o, known, object, refusals::LARGE_INT)?;
+    let word = short_integer(o, known, object, 60, refusals::LARGE_INT)?;
     Ok(o.extend(Mem::I32, word))
 }
 
-/// A float, or an int of at most 60 bits, as a double.
+/// A float, or an int of at most 53 bits, as a double: those are exact, and
+/// rounding others is for CPython, whatever the processor's rounding mode.
 pub(super) fn double<O: Ops>(
     o: &mut O,
     known: &Known,
@@ -87,7 +96,7 @@ pub(super) fn double<O: Ops>(
     match family {
         Family::Float => Ok(o.load(object, layout::FLOAT_VALUE)),
         Family::Int => {
-            let word = short_integer(o, known, object, refusals::LARGE_INT)?;
+            let word = short_integer(o, known, object, 53, refusals::LARGE_INT)?;
             Ok(o.to_f64(word))
         }
         _ => Err(refusals::VALUE),
@@ -140,7 +149,7 @@ pub(super) fn character<O: Ops>(
             }
         }
         Family::Int => {
-            let word = short_integer(o, known, object, refusals::CHAR)?;
+            let word = short_integer(o, known, object, 30, refusals::CHAR)?;
             let bound = o.constant(256);
             match o.test_lt(word, bound) {
                 true => Ok(o.extend(Mem::I8, word)),

@@ -1,0 +1,136 @@
+"""Programs that do at the worst moment what no program should: nothing goes stale, and nothing crashes."""
+
+import ctypes
+
+import pytest
+
+from conftest import compare, observe, python
+
+PROGRAMS = {
+    "a class whose __subclasses__ raises": """
+        class Odd(_ctypes.CFuncPtr):
+            _flags_, _restype_ = 1, c_int
+            @classmethod
+            def __subclasses__(cls):
+                raise RuntimeError("asked")
+        for _ in range(3):
+            hotcall.install()
+            check(lib["add_one"])
+            hotcall.uninstall()
+            check(lib["add_one"])
+    """,
+    "functions that die while hotcall is taken out": """
+        functions = [lib["add_one"] for _ in range(300)]
+        for function in functions:
+            function.argtypes = [c_int]
+            check(function)
+        class Odd(_ctypes.CFuncPtr):
+            _flags_, _restype_ = 1, c_int
+            @classmethod
+            def __subclasses__(cls):
+                functions.clear()
+                gc.collect()
+                return []
+        hotcall.uninstall()
+        check(lib["add_one"])
+    """,
+    "a declaration that changes while a class is looked at": """
+        function = lib["same"]
+        function.restype = c_void_p
+        function.errcheck = lambda result, function, args: result
+        function.argtypes = [py_object]
+        class Evil:
+            armed = False
+            def __hash__(self):
+                return hash("__class__")
+            def __eq__(self, other):
+                if Evil.armed:
+                    Evil.armed = False
+                    del function.errcheck
+                    function.argtypes = [py_object]
+                    function(None)
+                return False
+        value = type("Value", (), {Evil(): 1})()
+        Evil.armed = True
+        for _ in range(4):
+            assert function(value) == id(value)
+    """,
+    "a function class that dies and is replaced at its address": """
+        def make(restype):
+            class Made(_ctypes.CFuncPtr):
+                _flags_, _restype_ = 1, restype
+            return Made
+        first = make(c_int)
+        address = cast(lib["add_one"], c_void_p).value
+        function = first(address)
+        function.argtypes = [c_int]
+        for _ in range(5):
+            check(function)
+        function.__class__ = type(lib["add_one"])
+        place = id(first)
+        del first
+        gc.collect()
+        made = []
+        while len(made) < 2000 and (not made or id(made[-1]) != place):
+            made.append(make(c_ubyte))
+        function.__class__ = made[-1]
+        assert [function(255), function(299)] == [0, 44], "the class's result type counts"
+    """,
+    "an argument's class that dies during the call that learns it": """
+        for _ in range(200):
+            class Made(Structure):
+                _fields_ = [("a", c_int)]
+            other = lib["same"]
+            other.restype = c_void_p
+            value = Made(1)
+            for _ in range(3):
+                assert other(byref(value)) == addressof(value)
+            del Made, value
+        gc.collect()
+    """,
+}
+
+PRELUDE = """if True:
+    import _ctypes, ctypes, gc, os
+    import hotcall.auto
+    from ctypes import *
+    lib = CDLL(os.environ["HOTCALL_FIXTURE"])
+    def check(function):
+        assert [function(number) for number in (1, 2, 3)] == [2, 3, 4]
+"""
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program(program):
+    code = PRELUDE + "".join(f"{line[4:]}\n" for line in PROGRAMS[program].splitlines())
+    done = python(code, setting="threshold=1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_set_type_of_a_pointer_class(lib):
+    """What a pointer class points to may be set anew; argtypes that name it follow at once."""
+    def scenario():
+        first, second = (type(name, (ctypes.Structure,), {"_fields_": [("a", ctypes.c_int)]}) for name in "AB")
+
+        class Pointer(ctypes._Pointer):
+            _type_ = first
+
+        function = lib["same"]
+        function.restype = ctypes.c_size_t
+        function.argtypes = [Pointer]
+        values = [first(1), second(2), None]
+        outcomes = [observe(function, value)[0] for value in values for _ in range(3)]
+        Pointer.set_type(second)
+        return outcomes + [observe(function, value)[0] for value in values for _ in range(3)]
+
+    compare(scenario)
+
+
+def test_references_that_c_code_counts():
+    """A tuple that only the call holds may not be changed, and is not."""
+    def scenario():
+        set_item = ctypes.PyDLL(None)["PyTuple_SetItem"]
+        set_item.argtypes = [ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object]
+        return [observe(lambda: set_item((object(),), 0, "new"))[:3] for _ in range(5)]
+
+    compare(scenario)
