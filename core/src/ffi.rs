@@ -61,6 +61,24 @@ type InRegisters = unsafe extern "sysv64-unwind" fn(u64, u64, u64, u64, u64, u64
 #[cfg(not(target_arch = "x86_64"))]
 type InRegisters = unsafe extern "C-unwind" fn(u64, u64, u64, u64, u64, u64) -> u64;
 
+/// The same address, of which the compiler knows nothing any more: where it saw
+/// the function that is called, it would hold the types of caller and callee
+/// against each other, and these differ though their calls are the same.
+#[inline(always)]
+fn unknown(target: *const c_void) -> *const c_void {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut target = target;
+        // SAFETY: it does nothing.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) target, options(nomem, nostack, preserves_flags));
+        }
+        target
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    target
+}
+
 /// Whether a function takes words in registers alone, and gives one or nothing.
 fn fits_registers(signature: &Signature) -> bool {
     cfg!(target_arch = "x86_64")
@@ -166,8 +184,9 @@ impl PreparedCall {
         let [a, b, c, d, e, f] = words;
         // SAFETY: registers that a function takes no argument from are its to
         // change, so to pass more words than it takes is to call it as declared.
+        // The compiler does not know which function this is (see `unknown`).
         // Source: System V ABI, AMD64 supplement, section 3.2.3.
-        let function = unsafe { mem::transmute::<*const c_void, InRegisters>(target) };
+        let function = unsafe { mem::transmute::<*const c_void, InRegisters>(unknown(target)) };
         // SAFETY: the caller vouches for the call.
         let word = unsafe { function(a, b, c, d, e, f) };
         self.signature.result().canonical(word)
