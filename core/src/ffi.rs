@@ -71,7 +71,7 @@ fn unknown(target: *const c_void) -> *const c_void {
         let mut target = target;
         // SAFETY: it does nothing.
         unsafe {
-            std::arch::asm!("/* {0} */", inout(reg) target, options(nomem, nostack, preserves_flags));
+            std::arch::asm!("/* {0} */", inout(reg) target, options(nostack, preserves_flags));
         }
         target
     }
