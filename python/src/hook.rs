@@ -94,17 +94,14 @@ pub(crate) fn accepts_vectorcall(function: Object) -> bool {
     ours
 }
 
+/// Sets or clears the flag that instances have a vectorcall pointer. CPython
+/// looks at it, and at the slots, anew at each call, so the class keeps its
+/// version: from 3.13 on a class that loses a thousand gets no more.
 fn set_flag(class: Object, on: bool) {
     let flags = class.word(layout::TYPE_FLAGS);
     let flags = if on { flags | HAVE_VECTORCALL } else { flags & !HAVE_VECTORCALL };
     // SAFETY: with the flag, the offset names a word that is an entry or null.
     unsafe { class.set(layout::TYPE_FLAGS, flags) };
-    modified(class);
-}
-
-fn modified(class: Object) {
-    // SAFETY: a type, and the GIL is held.
-    unsafe { ffi::PyType_Modified(class.address() as *mut ffi::PyTypeObject) };
 }
 
 /// The `__name__` in a function's own dictionary, or else its class's name.
@@ -200,7 +197,6 @@ fn unhook_class(class: Object) {
         // SAFETY: the slot as it was.
         unsafe { class.set(layout::TYPE_CALL, CALL.address()) };
     }
-    modified(class);
 }
 
 /// The places outside the classes' own slots that the hook writes to.

@@ -207,7 +207,13 @@ impl Runtime {
     /// Forgets the site of a function; true if it had one.
     pub(crate) fn forget(&self, function: u64) -> bool {
         undecline(function);
-        self.sites().functions.remove(&function).is_some()
+        let site = self.sites().functions.remove(&function);
+        // Functions that share a site are new ones again and again, and warm at
+        // once. Others begin cold, so that few calls of each stay cheap.
+        if site.as_ref().is_some_and(|site| Arc::strong_count(site) == 1) {
+            HEAT[slot(function)].store(0, Relaxed);
+        }
+        site.is_some()
     }
 
     /// Learns the class of an argument; true if that says more than was known.
@@ -228,6 +234,7 @@ impl Runtime {
     /// site until [`Self::changed`].
     pub(crate) fn changing(&self, function: u64) {
         undecline(function);
+        HEAT[slot(function)].store(0, Relaxed);
         let mut sites = self.sites();
         sites.functions.remove(&function);
         sites.changing.push(function);
