@@ -50,32 +50,16 @@ pub(crate) fn call<O: Ops>(
     frame: Frame<O::Word>,
 ) -> Result<O::Word, Refusal> {
     let count = enter(o, declaration, frame)?;
-    let mut words = SmallVec::<[O::Word; 16]>::new();
-    for (index, arg) in declaration.args.iter().enumerate() {
-        let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
-        words.push(args::take(o, known, arg, object)?);
-    }
-    let call = match count == declaration.args.len() {
-        true => Arc::clone(&declaration.call),
-        false => undeclared(o, known, declaration, frame, count, &mut words)?,
-    };
+    let taken = take_all(o, known, declaration, frame, count)?;
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
     let errno = match declaration.use_errno {
         true => Some(errno_space(o)?),
         false => None,
     };
-    let target = Target { call, address: target };
     // The program may change the declaration during the call.
-    let held: SmallVec<[O::Word; 4]> = objects(declaration, &words).collect();
-    for &object in &held {
-        o.help(&KEEP, &[object]);
-    }
     let kept: SmallVec<[O::Word; 2]> = declaration.kept().map(|object| keep(o, object)).collect();
-    let value = perform(o, known, declaration, &target, &words, errno);
-    for &object in &held {
-        o.help(&RELEASE, &[object]);
-    }
+    let value = perform(o, known, declaration, target, &taken, errno);
     if declaration.python_api && failed(o, known, &kept) {
         return Ok(o.constant(0));
     }
@@ -89,11 +73,45 @@ pub(crate) fn call<O: Ops>(
     })
 }
 
-/// The objects that are passed as such: ctypes holds a reference to each during
-/// the call, and C code can see how many there are.
-fn objects<W: Copy>(declaration: &Declaration, words: &[W]) -> impl Iterator<Item = W> {
-    let passed = declaration.args.iter().zip(words);
-    passed.filter(|(arg, _)| arg.rule == ArgRule::Simple(Kind::Object)).map(|(_, &word)| word)
+/// The arguments as the foreign function gets them.
+struct Taken<W> {
+    words: SmallVec<[W; 16]>,
+    /// Objects that are passed as such: ctypes holds a reference to each during
+    /// the call, and C code can see how many there are.
+    held: SmallVec<[W; 4]>,
+    /// How the function is called this time.
+    call: Arc<PreparedCall>,
+}
+
+/// Takes the declared arguments and those behind them.
+fn take_all<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    declaration: &Declaration,
+    frame: Frame<O::Word>,
+    count: usize,
+) -> Result<Taken<O::Word>, Refusal> {
+    let call = Arc::clone(&declaration.call);
+    let mut taken = Taken { words: SmallVec::new(), held: SmallVec::new(), call };
+    for (index, arg) in declaration.args.iter().enumerate() {
+        let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
+        taken.words.push(args::take(o, known, arg, object)?);
+        if arg.rule == ArgRule::Simple(Kind::Object) {
+            taken.held.push(object);
+        }
+    }
+    if count > declaration.args.len() {
+        let mut types = declaration.call.signature().args().to_vec();
+        for index in declaration.args.len()..count {
+            let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
+            let (word, ctype) = args::take_undeclared(o, known, object)?;
+            taken.words.push(word);
+            types.push(ctype);
+        }
+        let result = declaration.call.signature().result();
+        taken.call = known.undeclared.prepare(types, result)?;
+    }
+    Ok(taken)
 }
 
 /// Takes a reference to what is needed after the call.
@@ -118,31 +136,6 @@ fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word]) -> bool {
     }
     let null = o.constant(0);
     o.return_if(pending, null)
-}
-
-/// The foreign function: its address, and how it is called this time.
-struct Target<W> {
-    call: Arc<PreparedCall>,
-    address: W,
-}
-
-/// Takes the arguments behind the declared ones; gives the call for them all.
-fn undeclared<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    declaration: &Declaration,
-    frame: Frame<O::Word>,
-    count: usize,
-    words: &mut SmallVec<[O::Word; 16]>,
-) -> Result<Arc<PreparedCall>, Refusal> {
-    let mut types = declaration.call.signature().args().to_vec();
-    for index in declaration.args.len()..count {
-        let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
-        let (word, ctype) = args::take_undeclared(o, known, object)?;
-        words.push(word);
-        types.push(ctype);
-    }
-    known.undeclared.prepare(types, declaration.call.signature().result())
 }
 
 /// Tests that the call is of the kind that was declared; gives the number of
@@ -197,23 +190,29 @@ fn perform<O: Ops>(
     o: &mut O,
     known: &Known,
     declaration: &Declaration,
-    target: &Target<O::Word>,
-    words: &[O::Word],
+    target: O::Word,
+    taken: &Taken<O::Word>,
     errno: Option<O::Word>,
 ) -> O::Word {
     if let Some(counter) = &known.counter {
         count(o, counter);
     }
+    for &object in &taken.held {
+        o.help(&KEEP, &[object]);
+    }
     let thread = (!declaration.python_api).then(|| o.help(&SAVE_THREAD, &[]));
     if let Some(space) = errno {
         o.help(&SWAP_ERRNO, &[space]);
     }
-    let value = o.call(&target.call, target.address, words);
+    let value = o.call(&taken.call, target, &taken.words);
     if let Some(space) = errno {
         o.help(&SWAP_ERRNO, &[space]);
     }
     if let Some(thread) = thread {
         o.help(&RESTORE_THREAD, &[thread]);
+    }
+    for &object in &taken.held {
+        o.help(&RELEASE, &[object]);
     }
     value
 }
