@@ -5,6 +5,7 @@
 //! lock is taken with the GIL held and never kept across its release.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -274,10 +275,11 @@ impl Runtime {
         self.sites().functions.len()
     }
 
-    /// Writes a line to standard error if `level` is logged.
+    /// Writes a line to standard error if `level` is logged, and if it can be:
+    /// a program may have closed it.
     pub(crate) fn log(&self, level: Log, line: impl FnOnce() -> String) {
         if self.options.log >= level {
-            eprintln!("hotcall: {}", line());
+            let _lost = writeln!(std::io::stderr(), "hotcall: {}", line());
         }
     }
 }
