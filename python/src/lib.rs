@@ -7,6 +7,8 @@
 //! what the call does, read live or recorded; `helpers` and `instance` are what
 //! rules and stubs call. `report` shows it all.
 
+#![deny(unsafe_code)]
+
 mod capi;
 mod check;
 mod classes;

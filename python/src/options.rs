@@ -124,24 +124,3 @@ fn switch(value: &str) -> Option<bool> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pairs_set_options_and_the_rest_keeps_its_default() {
-        let options = Options::parse("threshold=1, jit=off,log=trace").unwrap();
-        let expected = Options { threshold: 1, jit: false, log: Log::Trace, ..Options::default() };
-        assert_eq!(options, expected);
-        assert_eq!(Options::parse(""), Ok(Options::default()));
-    }
-
-    #[test]
-    fn what_is_not_an_option_is_named() {
-        for text in ["threshold=0", "thresold=1", "jit", "code=1", "log=loud", "=1"] {
-            let error = Options::parse(text).unwrap_err().to_string();
-            assert!(error.contains(text) && error.contains("expected"), "{error}");
-        }
-    }
-}

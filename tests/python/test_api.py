@@ -365,6 +365,30 @@ def test_settings_that_are_bad(setting, named):
     assert done.returncode in (0, 1)
 
 
+@pytest.mark.parametrize("setting", ["threshold=0", "thresold=1", "jit", "code=1", "log=loud", "=1"])
+def test_what_is_not_an_option_is_an_error(setting):
+    done = python("import hotcall", setting=setting)
+    assert done.returncode == 1
+    assert setting in done.stderr and "expected" in done.stderr and "ValueError" in done.stderr
+
+
+def test_options_that_are_not_named_keep_their_default():
+    show = "from hotcall import _native; print(_native.status()['options'])"
+    plain, empty, some = (python(show, setting=setting).stdout for setting in [None, "", "threshold=1, jit=off,log=trace"])
+    assert plain == empty != some
+    assert "threshold: 100," in plain and "jit: true" in plain and "log: Off" in plain
+    changed = plain.replace("threshold: 100,", "threshold: 1,").replace("jit: true", "jit: false")
+    assert some == changed.replace("log: Off", "log: Trace")
+
+
+@pytest.mark.parametrize("setting", ["threshold=1,log=trace", "threshold=1,log=events,memory=deny"])
+def test_a_log_that_cannot_be_written_is_lost(setting):
+    """Standard error may be a pipe that nobody reads."""
+    code = "import os; read, write = os.pipe(); os.close(read); os.dup2(write, 2)\n" + CALLS
+    done = python(code, setting=setting)
+    assert done.returncode == 0, done
+
+
 def test_setting_that_is_no_text():
     done = python(CALLS, setting="threshold=\udcff")
     assert done.returncode in (0, 1)
