@@ -47,6 +47,7 @@ lint:
 long: export HOTCALL_LONG = 1
 long: export HOTCALL_LANE_SECONDS = 7200
 long: export ARBTEST_BUDGET_MS = 60000
+long: export HOTCALL_FUZZ_MS = 60000
 long: test
 
 demo: wheel
