@@ -55,6 +55,14 @@ uint64_t record_i(ALL) { KEEP(); return answer_i; }
 double record_f(ALL) { KEEP(); return answer_f; }
 long double record_g(long double x) { seen.calls++; memset(seen.bytes, 0, sizeof seen.bytes); memcpy(seen.bytes, &x, 10); return x; }
 
+/* Half of a number, and, unless there is no place for it, the whole part of that. */
+double split(double x, int *whole)
+{
+    if (whole)
+        *whole = (int)(x / 2);
+    return x / 2;
+}
+
 /* Records its argument, and the memory behind it as far as that can be read: the argument may be no pointer at all. */
 uint64_t record_p(uint64_t word)
 {

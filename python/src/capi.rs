@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code, reason = "declares foreign functions")]
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
 unsafe extern "C-unwind" {
@@ -28,8 +28,30 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyUnicode_FromWideChar(text: *const u32, size: isize) -> u64;
     pub(crate) fn PyUnicode_GetLength(text: u64) -> isize;
     pub(crate) fn PyUnicode_ReadChar(text: u64, index: isize) -> u32;
+    pub(crate) fn PyUnicode_FindChar(
+        text: u64,
+        char: u32,
+        start: isize,
+        end: isize,
+        direction: c_int,
+    ) -> isize;
     pub(crate) fn PyObject_CallFunctionObjArgs(callable: u64, ...) -> u64;
+    pub(crate) fn PyObject_CallMethodObjArgs(object: u64, name: u64, ...) -> u64;
+    pub(crate) fn PyObject_Vectorcall(
+        callable: u64,
+        args: *const u64,
+        nargsf: u64,
+        names: u64,
+    ) -> u64;
+    pub(crate) fn PyObject_GetAttr(object: u64, name: u64) -> u64;
+    pub(crate) fn PyType_IsSubtype(class: u64, base: u64) -> c_int;
+    pub(crate) fn PyInterpreterState_Get() -> u64;
+    pub(crate) fn PyMem_Malloc(size: u64) -> u64;
+    pub(crate) fn PyMem_Free(memory: u64);
+    pub(crate) fn PyErr_NoMemory() -> u64;
+    pub(crate) fn PyUnicode_AsWideChar(text: u64, to: *mut u32, size: isize) -> isize;
     pub(crate) fn PyDict_New() -> u64;
+    pub(crate) fn PyDict_Size(dict: u64) -> isize;
     pub(crate) fn PyDict_GetItemWithError(dict: u64, key: u64) -> u64;
     pub(crate) fn PyDict_SetItem(dict: u64, key: u64, value: u64) -> c_int;
     pub(crate) fn PyTuple_New(size: isize) -> u64;
@@ -40,6 +62,17 @@ unsafe extern "C-unwind" {
 
     pub(crate) static PyExc_ValueError: u64;
     pub(crate) static _Py_NoneStruct: u8;
+}
+
+/// The bit of a vectorcall's count that lends the slot before the arguments.
+/// Source: PEP 590.
+pub(crate) const ARGUMENTS_OFFSET: u64 = 1 << 63;
+
+/// The address of a symbol that CPython exports, if it does.
+pub(crate) fn symbol(name: &CStr) -> Option<u64> {
+    // SAFETY: the name is a C string.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!address.is_null()).then_some(address as u64)
 }
 
 /// A function that gives the current thread state, or 0.
@@ -54,13 +87,10 @@ pub(crate) fn current_thread_state() -> CurrentThreadState {
     }
     *FUNCTION.get_or_init(|| {
         let names = [c"PyThreadState_GetUnchecked", c"_PyThreadState_UncheckedGet"];
-        // SAFETY: the names are C strings.
-        let find =
-            |name: &std::ffi::CStr| unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        match names.into_iter().map(find).find(|address| !address.is_null()) {
+        match names.into_iter().find_map(symbol) {
             // SAFETY: both take nothing and give a pointer.
             Some(address) => unsafe {
-                std::mem::transmute::<*mut libc::c_void, CurrentThreadState>(address)
+                std::mem::transmute::<usize, CurrentThreadState>(address as usize)
             },
             None => none,
         }

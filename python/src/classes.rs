@@ -22,6 +22,8 @@ use crate::raw::Object;
 
 /// The flag of types that cannot be modified.
 const IMMUTABLE: u64 = 1 << 8;
+/// The flag of types that were made at run time.
+const HEAP_TYPE: u64 = 1 << 9;
 /// Classes that are remembered at most.
 const MOST_CLASSES: usize = 10_000;
 /// The flag of metaclasses.
@@ -33,6 +35,9 @@ pub(crate) enum Family {
     None,
     /// int or bool, whose objects have one layout.
     Int,
+    /// A class that derives from int, and has ints' layout: ctypes reads the
+    /// value without asking it, but where it wants a truth or a float.
+    IntSubclass,
     Float,
     Bytes,
     Str,
@@ -62,6 +67,9 @@ pub(crate) struct Class {
     /// Whether `isinstance` of an instance, and another class, runs no Python
     /// code as long as the class keeps its version.
     pub(crate) is_plain: bool,
+    /// Whether all that ctypes does with an instance, where it expects none of
+    /// the kind, is to look up `_as_parameter_`, without Python code in between.
+    pub(crate) is_ordinary: bool,
     /// The version to guard, for a class that can be modified.
     pub(crate) version: Option<u32>,
 }
@@ -115,7 +123,7 @@ type Map = HashMap<u64, Arc<Class>, BuildWordHasher>;
 #[derive(Debug)]
 pub(crate) struct Classes {
     landmarks: Landmarks,
-    /// The classes that most arguments have.
+    /// The classes that most arguments have, int first.
     builtins: [Class; 7],
     known: Mutex<Map>,
 }
@@ -172,7 +180,8 @@ impl Classes {
         let builtin = |(class, family): (Bound<'_, PyAny>, Family)| {
             let class = handle(&class);
             let symbol = named(class);
-            Class { symbol, family, ancestors: ancestors(class), is_plain: true, version: None }
+            let ancestors = ancestors(class);
+            Class { symbol, family, ancestors, is_plain: true, is_ordinary: false, version: None }
         };
         let builtins = families.map(builtin);
         Ok(Classes { landmarks, builtins, known: Mutex::default() })
@@ -217,15 +226,39 @@ impl Classes {
         if known.is_some_and(|known| known.version == version) {
             return false;
         }
+        let ancestors = ancestors(class);
+        let family = match self.family(kinds, layout, class) {
+            Family::Other if ancestors.contains(&self.int().address) => Family::IntSubclass,
+            family => family,
+        };
+        let is_plain = version != Some(0) && self.is_plain(py, class);
         let learned = Class {
             symbol: named(class),
-            family: self.family(kinds, layout, class),
-            ancestors: ancestors(class),
-            is_plain: version != Some(0) && self.is_plain(py, class),
+            family,
+            ancestors,
+            is_plain,
+            is_ordinary: is_plain && family == Family::Other && self.is_ordinary(py, class),
             version,
         };
         self.insert(class.address(), learned);
         true
+    }
+
+    /// Whether ctypes takes instances of a class without running Python code:
+    /// those of its own classes, and of the built-in ones that it knows.
+    pub(crate) fn is_familiar(&self, class: Object) -> bool {
+        let metaclass = class.word(layout::OB_TYPE);
+        self.builtins.iter().any(|builtin| builtin.symbol.address == class.address())
+            || self.landmarks.metaclasses.iter().any(|(known, _)| *known == metaclass)
+    }
+
+    /// Whether an object is an int, and of no class that derives from it.
+    pub(crate) fn is_exact_int(&self, object: Object) -> bool {
+        self.int().address == object.word(layout::OB_TYPE)
+    }
+
+    fn int(&self) -> &Symbol {
+        &self.builtins[0].symbol
     }
 
     /// Whether an object is what `byref` gives.
@@ -271,15 +304,31 @@ impl Classes {
         if !self.landmarks.plain_getattro.contains(&getattro) {
             return false;
         }
-        let dict_of = self.landmarks.dict_of.bind(py);
-        let silent = |base: &Object| -> PyResult<bool> {
-            Ok(!dict_of.call1((base.bound(py),))?.contains("__class__")?)
-        };
+        self.bases(class).iter().all(|base| self.lacks(py, *base, &["__class__"]))
+    }
+
+    /// Whether a plain class that ctypes does not know has neither a built-in
+    /// class among its bases nor the methods of a number.
+    fn is_ordinary(&self, py: Python<'_>, class: Object) -> bool {
+        self.bases(class).iter().all(|base| {
+            let flags = base.word(layout::TYPE_FLAGS);
+            flags & (HEAP_TYPE | IMMUTABLE) == HEAP_TYPE
+                && self.lacks(py, *base, &["__index__", "__float__", "__int__"])
+        })
+    }
+
+    /// The method resolution order of a class, without `object`.
+    fn bases(&self, class: Object) -> Vec<Object> {
         let order = class.object(layout::TYPE_MRO).map(Object::items).unwrap_or_default();
-        order
-            .iter()
-            .filter(|base| base.address() != self.landmarks.object)
-            .all(|base| silent(base).unwrap_or(false))
+        order.into_iter().filter(|base| base.address() != self.landmarks.object).collect()
+    }
+
+    /// Whether a class's own dictionary has none of these names.
+    fn lacks(&self, py: Python<'_>, class: Object, names: &[&str]) -> bool {
+        let Ok(dict) = self.landmarks.dict_of.bind(py).call1((class.bound(py),)) else {
+            return false;
+        };
+        names.iter().all(|name| dict.contains(*name).is_ok_and(|found| !found))
     }
 }
 

@@ -9,20 +9,24 @@ use std::sync::Arc;
 use hotcall_core::{CType, PreparedCall, Signature};
 use hotcall_tracer::{Field, Mem, Refusal, Symbol};
 
+use crate::checker;
 use crate::classes::{Classes, Family};
+use crate::detour::Detours;
 use crate::kinds::{Converter, Kinds};
 use crate::layout::{self, InfoHome, Layout};
+use crate::observers::{self, Identity};
+use crate::parameters::Parameters;
 use crate::raw::Object;
 use crate::refusals;
 
-const CDECL: u64 = 0x1;
+pub(crate) const CDECL: u64 = 0x1;
 const PYTHON_API: u64 = 0x4;
 const USE_ERRNO: u64 = 0x8;
 /// The bits of `_flags_`; ctypes keeps bits of its own above them.
-const FUNCTION_FLAGS: u64 = 0xff;
+pub(crate) const FUNCTION_FLAGS: u64 = 0xff;
 
 /// As many arguments as ctypes passes.
-pub(crate) const MOST_ARGUMENTS: usize = 1024;
+const MOST_ARGUMENTS: usize = 1024;
 
 /// A simple C type as ctypes knows them, by what `from_param` and the getter do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +95,11 @@ pub(crate) enum ArgRule {
     Array(u64),
     /// An instance of this function type.
     Function,
+    /// What a callable, the `class` of the argument, makes of it. If that is the
+    /// argument itself, the call can be left out.
+    Convert(Option<Identity>),
+    /// Anything, as if nothing were declared.
+    Passed,
 }
 
 impl ArgRule {
@@ -100,6 +109,16 @@ impl ArgRule {
             ArgRule::Simple(kind) => kind.ctype(),
             _ => CType::Pointer,
         }
+    }
+
+    /// Whether a str is passed as a copy in wide characters.
+    pub(crate) fn takes_text(self) -> bool {
+        self.is_open() || matches!(self, ArgRule::Simple(Kind::WCharP | Kind::VoidP))
+    }
+
+    /// Whether the C type depends on what is given.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, ArgRule::Convert(_) | ArgRule::Passed)
     }
 }
 
@@ -148,18 +167,38 @@ pub(crate) struct Declaration {
     pub(crate) result: ResultRule,
     pub(crate) call: Arc<PreparedCall>,
     pub(crate) use_errno: bool,
+    /// The `_check_retval_` of the result type.
+    pub(crate) checker: Option<Symbol>,
     /// What is called with the result, the function and its arguments. Such a
     /// function is entered through the call slot, which has the very tuple of
     /// arguments that the callable must get.
     pub(crate) errcheck: Option<Symbol>,
+    /// The parameters of a function made by a prototype that says them.
+    pub(crate) parameters: Option<Parameters>,
     /// The call keeps the GIL and reports the exception that it leaves.
     pub(crate) python_api: bool,
+    /// The ways round for arguments that Python code has to run for; none if
+    /// other functions share the declaration, since nobody would own the relays.
+    pub(crate) detours: Option<Detours>,
 }
 
 impl Declaration {
+    /// Whether a call may have `count` arguments.
+    pub(crate) fn accepts(&self, count: usize) -> bool {
+        match &self.parameters {
+            Some(parameters) => parameters.accept(count),
+            None => (self.args.len()..=MOST_ARGUMENTS).contains(&count),
+        }
+    }
+
+    /// Whether a call with `count` arguments has types that are not declared.
+    pub(crate) fn is_open(&self, count: usize) -> bool {
+        count > self.args.len() || self.args.iter().any(|arg| arg.rule.is_open())
+    }
+
     /// The objects that are needed after the foreign call.
     pub(crate) fn kept(&self) -> impl Iterator<Item = &Symbol> {
-        self.result.kept().into_iter().chain(&self.errcheck)
+        self.result.kept().into_iter().chain(&self.checker).chain(&self.errcheck)
     }
 }
 
@@ -180,42 +219,74 @@ impl Reader<'_> {
         if version == 0 {
             return Err(refusals::NEW_CLASS);
         }
-        if function.word(layout::FUNC_PARAMFLAGS) != 0 {
-            return Err(refusals::PARAMFLAGS);
-        }
         let Some(class) = function.object(layout::OB_TYPE) else { return Err(refusals::CLASS) };
         let info = info(self.layout, class);
-        // A function's own declaration overrides its class's, field by field.
-        let own_or = |own, of_class| function.object(own).or(info.object(of_class));
         let rows = self.layout;
-        if own_or(layout::FUNC_CHECKER, rows.info_checker).is_some() {
-            return Err(refusals::CHECK_RETVAL);
-        }
+        let own_or = |own, of_class| self.own_or(function, own, of_class);
         let flags = info.word(rows.info_flags) & FUNCTION_FLAGS;
         if flags & CDECL == 0 || flags & !(CDECL | PYTHON_API | USE_ERRNO) != 0 {
             return Err(refusals::FLAGS);
         }
-        let converters = own_or(layout::FUNC_CONVERTERS, rows.info_converters);
-        let args = self.args(converters)?;
+        let args = self.args(self.converters(function))?;
         let result = self.result(own_or(layout::FUNC_RESTYPE, rows.info_restype))?;
+        let checker = match &result {
+            ResultRule::Void | ResultRule::Callable(_) => None,
+            _ => own_or(layout::FUNC_CHECKER, rows.info_checker),
+        };
+        if checker.is_some() && !checker::is_known() {
+            return Err(refusals::CHECK_RETVAL);
+        }
+        let callable = |name: &'static str| {
+            move |object: Object| Symbol { name: name.into(), address: object.address() }
+        };
         Ok(Declaration {
             class: named(class),
             version,
             call: prepare(args.iter().map(|arg| arg.rule.ctype()).collect(), result.ctype())?,
             args,
             result,
-            errcheck: function
-                .object(layout::FUNC_ERRCHECK)
-                .map(|object| Symbol { name: "errcheck".into(), address: object.address() }),
+            checker: checker.map(callable("_check_retval_")),
+            errcheck: function.object(layout::FUNC_ERRCHECK).map(callable("errcheck")),
             use_errno: flags & USE_ERRNO != 0,
             python_api: flags & PYTHON_API != 0,
+            parameters: self.parameters(function)?,
+            detours: (!self.is_of_class(function)).then(Detours::default),
         })
+    }
+
+    /// A part of a function's declaration, which overrides its class's.
+    pub(crate) fn own_or(&self, function: Object, own: Field, of_class: Field) -> Option<Object> {
+        let of_class = || info(self.layout, function.object(layout::OB_TYPE)?).object(of_class);
+        function.object(own).or_else(of_class)
+    }
+
+    /// The converters of a function.
+    pub(crate) fn converters(&self, function: Object) -> Vec<Object> {
+        let all = self.own_or(function, layout::FUNC_CONVERTERS, self.layout.info_converters);
+        all.map(Object::items).unwrap_or_default()
+    }
+
+    /// The parameter flags of a function, where ctypes looks at them.
+    fn parameters(&self, function: Object) -> Result<Option<Parameters>, Refusal> {
+        let argtypes = self.own_or(function, layout::FUNC_ARGTYPES, self.layout.info_argtypes);
+        match (function.object(layout::FUNC_PARAMFLAGS), argtypes) {
+            (Some(flags), Some(argtypes)) if !argtypes.items().is_empty() => {
+                let reader = (self.classes, self.kinds, self.layout);
+                Parameters::read(reader, flags, argtypes).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Whether the function declares nothing itself and its class has
     /// `argtypes`: then the class's declaration is the function's.
     pub(crate) fn is_of_class(&self, function: Object) -> bool {
-        let own = [layout::FUNC_CONVERTERS, layout::FUNC_RESTYPE, layout::FUNC_ERRCHECK];
+        let own = [
+            layout::FUNC_CONVERTERS,
+            layout::FUNC_RESTYPE,
+            layout::FUNC_ERRCHECK,
+            layout::FUNC_PARAMFLAGS,
+        ];
         let class = function.object(layout::OB_TYPE);
         own.iter().all(|&field| function.word(field) == 0)
             && class.is_some_and(|class| {
@@ -223,8 +294,7 @@ impl Reader<'_> {
             })
     }
 
-    fn args(&self, converters: Option<Object>) -> Result<Vec<Arg>, Refusal> {
-        let converters = converters.map(Object::items).unwrap_or_default();
+    fn args(&self, converters: Vec<Object>) -> Result<Vec<Arg>, Refusal> {
         if converters.len() > MOST_ARGUMENTS {
             return Err(refusals::TOO_MANY);
         }
@@ -232,8 +302,13 @@ impl Reader<'_> {
     }
 
     fn arg(&self, converter: Object) -> Result<Arg, Refusal> {
+        if self.kinds.passes(converter) {
+            let class = Symbol { name: "converted".into(), address: converter.address() };
+            return Ok(Arg { class, rule: ArgRule::Passed });
+        }
         let Some((converter, class)) = self.kinds.of_converter(converter) else {
-            return Err(refusals::FROM_PARAM);
+            let class = Symbol { name: "from_param".into(), address: converter.address() };
+            return Ok(Arg { class, rule: ArgRule::Convert(observers::identity(converter)) });
         };
         let family = self.classes.family(self.kinds, self.layout, class);
         let rule = match (converter, family) {

@@ -25,13 +25,14 @@ use smallvec::SmallVec;
 use self::forward::{argument, forward};
 use crate::capi;
 use crate::declare::Declaration;
+use crate::detour::Key;
 use crate::helpers;
 use crate::hook;
 use crate::layout::{self, CDATA_ENTRY};
 use crate::options::Log;
 use crate::raw::Object;
 use crate::refusals;
-use crate::rules::{self, Frame};
+use crate::rules::{self, Frame, Made, Unmade};
 use crate::runtime::{CallSite, INTERPRETER_CALLS, Runtime, runtime};
 
 /// A function that CPython calls through an object's vectorcall pointer.
@@ -46,7 +47,7 @@ pub(crate) type Call = unsafe extern "C-unwind" fn(this: u64, args: u64, kwargs:
 pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64) -> u64 {
     if let Some(runtime) = runtime()
         && hook::is_installed()
-        && kwargs == 0
+        && has_no_keywords(kwargs)
         && runtime.is_warm(this)
         && let Some((entry, style)) = warm_entry(runtime, this)
     {
@@ -60,6 +61,13 @@ pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64
     }
     // SAFETY: the arguments that CPython gave us.
     unsafe { hook::ctypes_call()(this, args, kwargs) }
+}
+
+/// Whether a call's keyword arguments, null or a dict, are none. A wrapper with
+/// `**keywords` passes an empty dict.
+fn has_no_keywords(kwargs: u64) -> bool {
+    // SAFETY: CPython passes an exact dict.
+    kwargs == 0 || unsafe { capi::PyDict_Size(kwargs) } == 0
 }
 
 /// What the last word is that an entry gets.
@@ -173,7 +181,17 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
     }
     let outcome = match &site.declaration {
         Ok(declaration) => attempt(runtime, &site, declaration, call),
-        Err(refusal) => Err(*refusal),
+        Err(refusal) => Err(Unmade::Refused(*refusal)),
+    };
+    let outcome = match outcome {
+        Ok(result) => Ok(result),
+        Err(Unmade::Refused(refusal)) => Err(refusal),
+        Err(Unmade::Lacks(key)) => {
+            if make_detour(runtime, &site, call, key) {
+                return go_on(call, style);
+            }
+            Err(refusals::PARAMETER)
+        }
     };
     if outcome == Err(refusals::NEW_CLASS) {
         if learn(runtime, call) {
@@ -199,6 +217,23 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
     })
 }
 
+/// Makes a detour that the rules lack; false if there is no memory.
+fn make_detour(runtime: &Runtime, site: &CallSite, call: &Frame<u64>, key: Key) -> bool {
+    // SAFETY: the GIL is held by who makes the call.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: the function object that is being called.
+    let function = unsafe { Object::at(call.this) };
+    let Ok(Declaration { detours: Some(detours), parameters, .. }) = &site.declaration else {
+        return false;
+    };
+    let made = detours.make(py, function, parameters.clone().unwrap_or_default(), key);
+    runtime.log(Log::Events, || match &made {
+        Ok(()) => format!("{}: detour at argument {}", site.name, key.0 + 1),
+        Err(error) => format!("{}: no detour, {error}", site.name),
+    });
+    made.is_ok()
+}
+
 /// The site's entry, if the function still has an older one; it gets it now.
 fn newer_entry(site: &CallSite, this: u64) -> Option<Vectorcall> {
     let entry = entry_of(site);
@@ -219,26 +254,35 @@ fn attempt(
     site: &Arc<CallSite>,
     declaration: &Declaration,
     call: &Frame<u64>,
-) -> Result<u64, Refusal> {
+) -> Result<u64, Unmade> {
     let outcome = match site.site.plan() {
         Plan::Decline => {
             let refusal = site.site.last_refusal();
-            return Err(refusal.unwrap_or(refusals::VALUE));
+            return Err(refusal.unwrap_or(refusals::VALUE).into());
         }
         Plan::Interpret => interpret(runtime, declaration, call),
         Plan::Record => record(runtime, site, declaration, call),
     };
     match outcome {
-        Ok(_) => {
+        Ok(Made::Here(result)) => {
             site.site.accept();
             if runtime.options.count {
                 INTERPRETER_CALLS.fetch_add(1, Relaxed);
             }
+            Ok(result)
         }
-        Err(refusals::NEW_CLASS) => {}
-        Err(refusal) => site.site.refuse(refusal),
+        Ok(Made::Elsewhere(result)) => {
+            site.site.accept();
+            Ok(result)
+        }
+        Err(Unmade::Refused(refusal)) => {
+            if refusal != refusals::NEW_CLASS {
+                site.site.refuse(refusal);
+            }
+            Err(Unmade::Refused(refusal))
+        }
+        Err(lacks) => Err(lacks),
     }
-    outcome
 }
 
 /// Learns the classes of a call's arguments, and of what references refer to;
@@ -270,7 +314,7 @@ fn interpret(
     runtime: &Runtime,
     declaration: &Declaration,
     call: &Frame<u64>,
-) -> Result<u64, Refusal> {
+) -> Result<Made<u64>, Unmade> {
     // SAFETY: the rules load from objects what they have tested to be there,
     // and the objects of this call stay alive until it returns.
     let mut machine = unsafe { Machine::new() };
@@ -284,17 +328,21 @@ fn record(
     site: &Arc<CallSite>,
     declaration: &Declaration,
     call: &Frame<u64>,
-) -> Result<u64, Refusal> {
+) -> Result<Made<u64>, Unmade> {
     // SAFETY: as in `interpret`.
     let mut machine = unsafe { Machine::new() };
     let (mut recorder, [this, args, nargsf, kwnames]) = Recorder::enter(&mut machine, call.words());
     let frame = Frame { this, args, nargsf, kwnames };
-    let result = rules::call(&mut recorder, &runtime.known, declaration, frame)?;
+    let made = rules::call(&mut recorder, &runtime.known, declaration, frame)?;
+    let (Made::Here(result) | Made::Elsewhere(result)) = made;
     if let Some(trace) = recorder.finish(result) {
         // The foreign function's errno is for the program to see.
         helpers::keeping_errno(|| compile(runtime, site, trace));
     }
-    Ok(result.word)
+    Ok(match made {
+        Made::Here(result) => Made::Here(result.word),
+        Made::Elsewhere(result) => Made::Elsewhere(result.word),
+    })
 }
 
 /// Adds a stub for `trace` to the site's chain.

@@ -26,6 +26,8 @@ use crate::runtime::{Runtime, runtime};
 const HAVE_VECTORCALL: u64 = 1 << 11;
 
 type Destructor = unsafe extern "C-unwind" fn(u64);
+type Visit = unsafe extern "C-unwind" fn(object: u64, closure: u64) -> c_int;
+type Traverse = unsafe extern "C-unwind" fn(this: u64, visit: Visit, closure: u64) -> c_int;
 type Inquiry = unsafe extern "C-unwind" fn(u64) -> c_int;
 type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
 
@@ -52,6 +54,7 @@ impl Original {
 
 static CALL: Original = Original::new();
 static DEALLOC: Original = Original::new();
+static TRAVERSE: Original = Original::new();
 static CLEAR: Original = Original::new();
 static SET_ARGTYPES: Original = Original::new();
 static SET_RESTYPE: Original = Original::new();
@@ -229,13 +232,15 @@ impl Patches {
     }
 
     /// The slots, each with its row, the original's home and our function.
-    fn slots(&self) -> [(Object, hotcall_tracer::Field, &'static Original, u64); 3] {
+    fn slots(&self) -> [(Object, hotcall_tracer::Field, &'static Original, u64); 4] {
         let tp_call = tp_call as Call as usize as u64;
         let tp_dealloc = tp_dealloc as Destructor as usize as u64;
+        let tp_traverse = tp_traverse as Traverse as usize as u64;
         let tp_clear = tp_clear as Inquiry as usize as u64;
         [
             (self.wrapper, layout::WRAPPER_WRAPPED, &CALL, tp_call),
             (self.class, layout::TYPE_DEALLOC, &DEALLOC, tp_dealloc),
+            (self.class, layout::TYPE_TRAVERSE, &TRAVERSE, tp_traverse),
             (self.class, layout::TYPE_CLEAR, &CLEAR, tp_clear),
         ]
     }
@@ -295,6 +300,26 @@ unsafe extern "C-unwind" fn tp_dealloc(this: u64) {
     let original = unsafe { std::mem::transmute::<usize, Destructor>(DEALLOC.address() as usize) };
     // SAFETY: the argument that CPython gave us.
     unsafe { original(this) };
+}
+
+/// Shows the garbage collector a function's relays too.
+unsafe extern "C-unwind" fn tp_traverse(this: u64, visit: Visit, closure: u64) -> c_int {
+    let mut status = 0;
+    if let Some(runtime) = runtime() {
+        runtime.visit_relays(this, |relay| {
+            if status == 0 {
+                // SAFETY: the collector's own function, closure, and an object.
+                status = unsafe { visit(relay, closure) };
+            }
+        });
+    }
+    if status != 0 {
+        return status;
+    }
+    // SAFETY: kept from the slot that this function replaced.
+    let original = unsafe { std::mem::transmute::<usize, Traverse>(TRAVERSE.address() as usize) };
+    // SAFETY: the arguments that CPython gave us.
+    unsafe { original(this, visit, closure) }
 }
 
 unsafe extern "C-unwind" fn tp_clear(this: u64) -> c_int {

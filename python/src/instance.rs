@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hotcall_tracer::{Effect, Entry, Helper};
 
 use crate::capi;
-use crate::layout::CDATA_POINTER;
-use crate::raw::Object;
+use crate::layout::{CDATA_POINTER, CDATA_SIZE, OB_TYPE};
+use crate::raw::{Object, Owned};
 
 /// Makes an instance of a class of 1 to 8 bytes: words are the class, the C
 /// value's bits, and its size in bytes. It gives up the reference to the class
@@ -42,6 +42,18 @@ unsafe extern "C-unwind" fn new_instance(class: u64, bits: u64, size: u64) -> u6
     // SAFETY: the rule took this reference before the call.
     unsafe { capi::Py_DecRef(class) };
     instance
+}
+
+/// An instance of the same class with the same bytes, in memory of its own; none
+/// with an exception set.
+pub(crate) fn copy(instance: Object) -> Option<Owned> {
+    let made = Owned::from_new(construct(instance.word(OB_TYPE)))?;
+    let size = made.object().word(CDATA_SIZE).min(instance.word(CDATA_SIZE));
+    let from = instance.word(CDATA_POINTER) as *const u8;
+    let to = made.object().word(CDATA_POINTER) as *mut u8;
+    // SAFETY: both instances have that many bytes, and one is new.
+    unsafe { std::ptr::copy_nonoverlapping(from, to, size as usize) };
+    Some(made)
 }
 
 /// A zeroed instance of `class`, or 0 with an exception set.

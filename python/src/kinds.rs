@@ -11,6 +11,7 @@ use pyo3::types::PyType;
 use crate::declare::{Kind, info};
 use crate::layout::{self, Layout};
 use crate::raw::Object;
+use crate::stand_in;
 
 /// The simple types by their names in the module `ctypes`.
 const SIMPLE_TYPES: &[(&str, Kind)] = &[
@@ -78,6 +79,8 @@ pub(crate) struct Kinds {
     /// functions.
     pointer_from_param: u64,
     data_from_param: [u64; 2],
+    /// The converter that takes what has been converted as it is.
+    passed: u64,
     /// None.
     pub(crate) none: u64,
 }
@@ -105,6 +108,7 @@ impl Kinds {
             metaclass: c_int.get_type_ptr() as u64,
             base: address(&ctypes.getattr("_SimpleCData")?),
             method: c_int.getattr("from_param")?.get_type_ptr() as u64,
+            passed: stand_in::converter(py)?.as_ptr() as u64,
             none: py.None().as_ptr() as u64,
         };
         for &(name, kind) in SIMPLE_TYPES {
@@ -132,6 +136,11 @@ impl Kinds {
         }
         let mark = self.mark(class);
         self.rows.iter().find(|row| row.mark == mark)
+    }
+
+    /// Whether a converter is the one that takes what has been converted.
+    pub(crate) fn passes(&self, converter: Object) -> bool {
+        converter.address() == self.passed
     }
 
     /// The kind of a class, if it is a simple type or a subclass of one.

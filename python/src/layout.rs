@@ -23,6 +23,8 @@ pub(crate) const INT_DIGIT: Field = Field::new("int.digit", 24, Mem::U32);
 pub(crate) const CDATA_ENTRY: Field = Field::new("cdata.entry", 72, Mem::I64);
 /// The address of a ctypes object's memory.
 pub(crate) const CDATA_POINTER: Field = Field::new("cdata.pointer", 16, Mem::I64);
+/// The size of a ctypes object's memory in bytes.
+pub(crate) const CDATA_SIZE: Field = Field::new("cdata.size", 40, Mem::I64);
 /// A word in the memory of a ctypes object.
 pub(crate) const MEMORY_WORD: Field = Field::new("memory", 0, Mem::I64);
 /// An argument of a vectorcall.
@@ -50,6 +52,11 @@ pub(crate) const FUNC_ERRCHECK: Field = Field::new("func.errcheck", 144, Mem::I6
 /// The parameter flags of a function made by a prototype.
 pub(crate) const FUNC_PARAMFLAGS: Field = Field::new("func.paramflags", 152, Mem::I64);
 
+/// The code of a Python function.
+pub(crate) const FUNCTION_CODE: Field = Field::new("function.code", 48, Mem::I64);
+/// The function of a bound method.
+pub(crate) const METHOD_FUNCTION: Field = Field::new("method.function", 16, Mem::I64);
+
 /// A type's name, as a C string.
 pub(crate) const TYPE_NAME: Field = Field::new("type.name", 24, Mem::I64);
 /// A type's destructor.
@@ -62,6 +69,8 @@ pub(crate) const TYPE_CALL: Field = Field::new("type.call", 128, Mem::I64);
 pub(crate) const TYPE_FLAGS: Field = Field::new("type.flags", 168, Mem::I64);
 /// How attributes of a type's instances are looked up.
 pub(crate) const TYPE_GETATTRO: Field = Field::new("type.getattro", 144, Mem::I64);
+/// How the garbage collector goes through a type's instances.
+pub(crate) const TYPE_TRAVERSE: Field = Field::new("type.traverse", 184, Mem::I64);
 /// A type's clear slot.
 pub(crate) const TYPE_CLEAR: Field = Field::new("type.clear", 192, Mem::I64);
 /// A type's base.

@@ -5,15 +5,18 @@
 //! `enter`; `runtime` finds the call site; `declare` has read the function's
 //! declaration, by the rows of `layout` and the types of `kinds`; `rules` says
 //! what the call does, read live or recorded; `helpers` and `instance` are what
-//! rules and stubs call. `report` shows it all.
+//! rules and stubs call; `detour` runs Python code for arguments that need it,
+//! unless `observers` says that nobody could see it. `report` shows it all.
 
 #![deny(unsafe_code)]
 
 mod capi;
 mod check;
+mod checker;
 mod classes;
 mod current;
 mod declare;
+mod detour;
 mod enter;
 mod helpers;
 mod hook;
@@ -21,12 +24,16 @@ mod instance;
 mod kinds;
 mod known;
 mod layout;
+mod observers;
 mod options;
+mod parameters;
 mod raw;
 mod refusals;
 mod report;
 mod rules;
 mod runtime;
+mod stand_in;
+mod wide;
 
 use std::sync::OnceLock;
 
@@ -57,6 +64,7 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
     let key = pyo3::types::PyString::intern(py, "ctypes.error_object").into_ptr();
     helpers::set_errno_key(key as u64);
+    observers::learn(py).map_err(|error| error.to_string())?;
     let current = current::find(py, py.version_info().minor);
     let known = Known {
         current,

@@ -14,6 +14,8 @@ use hotcall_tracer::Field;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::capi;
+
 /// An object, or another structure of CPython's, at a known address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Object(u64);
@@ -83,5 +85,49 @@ impl Object {
             // SAFETY: the index is within the tuple's size.
             .map(|index| Object(unsafe { ffi::PyTuple_GetItem(tuple, index) } as u64))
             .collect()
+    }
+}
+
+/// A reference to an object, which it gives up at the end; the GIL is held then.
+#[derive(Debug)]
+pub(crate) struct Owned(Object);
+
+impl Owned {
+    /// Takes a reference of its own.
+    pub(crate) fn of(object: Object) -> Owned {
+        // SAFETY: the maker of the handle promised a live object.
+        unsafe { capi::Py_IncRef(object.0) };
+        Owned(object)
+    }
+
+    /// Takes over what CPython's API gave: a reference, or null with an
+    /// exception set.
+    pub(crate) fn from_new(address: u64) -> Option<Owned> {
+        (address != 0).then_some(Owned(Object(address)))
+    }
+
+    /// The object, for as long as the reference is held.
+    pub(crate) fn object(&self) -> Object {
+        self.0
+    }
+
+    /// Hands the reference on.
+    pub(crate) fn into_address(self) -> u64 {
+        let address = self.0.0;
+        std::mem::forget(self);
+        address
+    }
+}
+
+impl From<Bound<'_, PyAny>> for Owned {
+    fn from(object: Bound<'_, PyAny>) -> Owned {
+        Owned(Object(object.into_ptr() as u64))
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: this reference is given up once.
+        unsafe { capi::Py_DecRef(self.0.0) };
     }
 }

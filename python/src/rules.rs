@@ -6,16 +6,20 @@
 //! leaves no trace in the world; after it nothing refuses.
 
 mod args;
+mod given;
 mod numbers;
 mod results;
+mod texts;
 
 use std::sync::Arc;
 
-use hotcall_core::PreparedCall;
+use hotcall_core::{CType, PreparedCall};
 use hotcall_tracer::{Field, Mem, Ops, Refusal, Symbol};
 use smallvec::SmallVec;
 
-use crate::declare::{ArgRule, Declaration, Kind, MOST_ARGUMENTS};
+use crate::checker::CHECK_RETVAL;
+use crate::declare::{ArgRule, Declaration, Kind};
+use crate::detour::{self, Ahead, Key};
 use crate::helpers::{
     CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF, RESTORE_THREAD,
     SAVE_THREAD, SWAP_ERRNO,
@@ -23,6 +27,8 @@ use crate::helpers::{
 use crate::known::Known;
 use crate::layout;
 use crate::refusals;
+use crate::rules::args::Argument;
+use crate::rules::texts::Texts;
 
 /// The words that a call is entered with: those of a vectorcall, but that for
 /// a function with `errcheck` the last one is the tuple of its arguments.
@@ -41,44 +47,150 @@ impl<W> Frame<W> {
     }
 }
 
-/// Makes the call of `declaration` that `frame` asks for. Gives the result,
-/// an object or 0 with an exception set.
+/// What has become of a call.
+pub(crate) enum Made<W> {
+    /// The foreign function was called: the result, an object or 0 with an
+    /// exception set.
+    Here(W),
+    /// A relay was called, which gave this result.
+    Elsewhere(W),
+}
+
+/// Why a call was not made.
+pub(crate) enum Unmade {
+    /// ctypes makes it.
+    Refused(Refusal),
+    /// A detour has to be made first.
+    Lacks(Key),
+}
+
+impl From<Refusal> for Unmade {
+    fn from(refusal: Refusal) -> Unmade {
+        Unmade::Refused(refusal)
+    }
+}
+
+/// Makes the call of `declaration` that `frame` asks for.
 pub(crate) fn call<O: Ops>(
     o: &mut O,
     known: &Known,
     declaration: &Declaration,
     frame: Frame<O::Word>,
-) -> Result<O::Word, Refusal> {
+) -> Result<Made<O::Word>, Unmade> {
     let count = enter(o, declaration, frame)?;
-    let taken = take_all(o, known, declaration, frame, count)?;
+    if let Some(parameters) = &declaration.parameters
+        && (declaration.errcheck.is_some() || !parameters.are_plain(count))
+    {
+        let result = take_detour(o, declaration, frame, count, (0, Ahead::Build), 0)?;
+        return Ok(Made::Elsewhere(result));
+    }
+    match take_all(o, known, declaration, frame, count)? {
+        Taken::Words(taken) => {
+            let result = call_function(o, known, declaration, frame, taken)?;
+            Ok(Made::Here(result))
+        }
+        Taken::UpTo { key, copied } => {
+            let result = take_detour(o, declaration, frame, count, key, copied)?;
+            Ok(Made::Elsewhere(result))
+        }
+    }
+}
+
+/// Calls the foreign function and wraps its result.
+fn call_function<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    declaration: &Declaration,
+    frame: Frame<O::Word>,
+    mut taken: Words<O::Word>,
+) -> Result<O::Word, Refusal> {
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
     let errno = match declaration.use_errno {
         true => Some(errno_space(o)?),
         false => None,
     };
-    // The program may change the declaration during the call.
-    let kept: SmallVec<[O::Word; 2]> = declaration.kept().map(|object| keep(o, object)).collect();
-    let value = perform(o, known, declaration, target, &taken, errno);
-    if declaration.python_api && failed(o, known, &kept) {
+    let texts = texts::copy(o, &taken.texts, &mut taken.words);
+    if texts.is_missing() {
         return Ok(o.constant(0));
     }
-    let result = results::wrap(o, known, &declaration.result, value);
-    Ok(match &declaration.errcheck {
+    // The program may change the declaration during the call.
+    let kept: SmallVec<[O::Word; 3]> = declaration.kept().map(|object| keep(o, object)).collect();
+    let value = perform(o, known, declaration, target, &taken, errno);
+    if declaration.python_api && failed(o, known, &kept, &texts) {
+        return Ok(o.constant(0));
+    }
+    let mut result = results::wrap(o, known, &declaration.result, value);
+    if let Some(checker) = &declaration.checker {
+        let checker = o.symbol(checker);
+        result = o.help(&CHECK_RETVAL, &[checker, result]);
+    }
+    texts.free(o);
+    Ok(checked(o, declaration, frame, result))
+}
+
+/// What `errcheck`, which has been kept, makes of a result.
+fn checked<O: Ops>(
+    o: &mut O,
+    declaration: &Declaration,
+    frame: Frame<O::Word>,
+    result: O::Word,
+) -> O::Word {
+    match &declaration.errcheck {
         None => result,
         Some(errcheck) => {
             let errcheck = o.symbol(errcheck);
             o.help(&CHECK_RESULT, &[errcheck, result, frame.this, frame.kwnames])
         }
-    })
+    }
+}
+
+/// Has Python code run for an argument, and a relay make the call.
+fn take_detour<O: Ops>(
+    o: &mut O,
+    declaration: &Declaration,
+    frame: Frame<O::Word>,
+    count: usize,
+    key: Key,
+    copied: u64,
+) -> Result<O::Word, Unmade> {
+    let detours = declaration.detours.as_ref().ok_or(match key.1 {
+        Ahead::Convert(_) => refusals::FROM_PARAM,
+        Ahead::LookUp(_) => refusals::PARAMETER,
+        Ahead::Build => refusals::PARAMFLAGS,
+    })?;
+    let detour = detours.find(key).ok_or(Unmade::Lacks(key))?;
+    // What builds the arguments has `errcheck` see them.
+    let builds = key.1 == Ahead::Build;
+    if let Some(errcheck) = &declaration.errcheck
+        && !builds
+    {
+        keep(o, errcheck);
+    }
+    let detour = o.symbol(&detour);
+    let packed = o.constant(copied << detour::FIRST_COPIED | count as u64);
+    let result = o.help(&detour::TAKE, &[detour, frame.this, frame.args, packed]);
+    Ok(if builds { result } else { checked(o, declaration, frame, result) })
+}
+
+/// What has become of the arguments.
+enum Taken<W> {
+    /// All of them are taken.
+    Words(Words<W>),
+    /// Python code has to run for one. Those before it are sure to be
+    /// converted; `copied` has the bits of those whose value it might change.
+    UpTo { key: Key, copied: u64 },
 }
 
 /// The arguments as the foreign function gets them.
-struct Taken<W> {
+struct Words<W> {
     words: SmallVec<[W; 16]>,
     /// Objects that are passed as such: ctypes holds a reference to each during
     /// the call, and C code can see how many there are.
     held: SmallVec<[W; 4]>,
+    /// The places of words that are texts yet, and the sizes of their copies in
+    /// bytes.
+    texts: SmallVec<[(usize, W); 2]>,
     /// How the function is called this time.
     call: Arc<PreparedCall>,
 }
@@ -92,26 +204,34 @@ fn take_all<O: Ops>(
     count: usize,
 ) -> Result<Taken<O::Word>, Refusal> {
     let call = Arc::clone(&declaration.call);
-    let mut taken = Taken { words: SmallVec::new(), held: SmallVec::new(), call };
-    for (index, arg) in declaration.args.iter().enumerate() {
+    let mut taken =
+        Words { words: SmallVec::new(), held: SmallVec::new(), texts: SmallVec::new(), call };
+    let mut types = SmallVec::<[CType; 16]>::new();
+    let mut observed = None;
+    let mut copied = 0;
+    for index in 0..count {
+        let arg = declaration.args.get(index);
         let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
-        taken.words.push(args::take(o, known, arg, object)?);
-        if arg.rule == ArgRule::Simple(Kind::Object) {
+        let passed = match args::take(o, known, &mut observed, arg, object)? {
+            Argument::Passed(passed) => passed,
+            Argument::Ahead(_) if copied >> detour::MOST_COPIED != 0 => {
+                return Err(refusals::PARAMETER);
+            }
+            Argument::Ahead(ahead) => return Ok(Taken::UpTo { key: (index, ahead), copied }),
+        };
+        copied |= u64::from(passed.is_copied) << index.min(detour::MOST_COPIED);
+        taken.texts.extend(passed.wide.map(|size| (index, size)));
+        taken.words.push(passed.word);
+        types.push(passed.ctype);
+        if arg.is_some_and(|arg| arg.rule == ArgRule::Simple(Kind::Object)) {
             taken.held.push(object);
         }
     }
-    if count > declaration.args.len() {
-        let mut types = declaration.call.signature().args().to_vec();
-        for index in declaration.args.len()..count {
-            let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
-            let (word, ctype) = args::take_undeclared(o, known, object)?;
-            taken.words.push(word);
-            types.push(ctype);
-        }
+    if declaration.is_open(count) {
         let result = declaration.call.signature().result();
-        taken.call = known.undeclared.prepare(types, result)?;
+        taken.call = known.undeclared.prepare(types.to_vec(), result)?;
     }
-    Ok(taken)
+    Ok(Taken::Words(taken))
 }
 
 /// Takes a reference to what is needed after the call.
@@ -122,7 +242,7 @@ fn keep<O: Ops>(o: &mut O, object: &Symbol) -> O::Word {
 }
 
 /// Returns null to the caller of the stub if the function left an exception.
-fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word]) -> bool {
+fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word], texts: &Texts<O::Word>) -> bool {
     let pending = match known.current {
         Some(current) => {
             let thread = o.thread();
@@ -134,6 +254,7 @@ fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word]) -> bool {
     for &object in kept {
         o.help(&RELEASE_IF, &[pending, object]);
     }
+    texts.free_if(o, pending);
     let null = o.constant(0);
     o.return_if(pending, null)
 }
@@ -164,7 +285,7 @@ fn enter<O: Ops>(
     let same = o.test_is(twice, 2 * count);
     debug_assert!(same, "the count was read from this word");
     match usize::try_from(count) {
-        Ok(count) if (declaration.args.len()..=MOST_ARGUMENTS).contains(&count) => Ok(count),
+        Ok(count) if declaration.accepts(count) => Ok(count),
         _ => Err(refusals::COUNT),
     }
 }
@@ -191,7 +312,7 @@ fn perform<O: Ops>(
     known: &Known,
     declaration: &Declaration,
     target: O::Word,
-    taken: &Taken<O::Word>,
+    taken: &Words<O::Word>,
     errno: Option<O::Word>,
 ) -> O::Word {
     if let Some(counter) = &known.counter {

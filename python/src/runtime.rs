@@ -13,10 +13,13 @@ use hotcall_asm::{Jit, Stub};
 use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
 
+use crate::checker;
 use crate::declare::{Declaration, Reader};
 use crate::known::Known;
+use crate::layout;
+use crate::observers;
 use crate::options::{Log, Options};
-use crate::raw::Object;
+use crate::raw::{Object, Owned};
 
 /// A declaration, or why ctypes makes its calls, and the site of its calls.
 #[derive(Debug)]
@@ -157,11 +160,12 @@ impl Runtime {
         if let Some(site) = self.site(address) {
             return Some(site);
         }
-        let class = function.object(crate::layout::OB_TYPE)?;
+        let class = function.object(layout::OB_TYPE)?;
         let name = match self.options.log {
             Log::Off => String::new(),
             _ => crate::hook::name(function),
         };
+        self.learn_callables(py, function);
         let version = self.known.classes.version(py, class);
         // From here on no Python code runs: what is read now stays true until
         // a setter says otherwise.
@@ -172,8 +176,26 @@ impl Runtime {
             true => self.adopt_class(class, version, || self.make_site(name, function, version)),
             false => Arc::new(self.make_site(name, function, version)),
         };
-        self.sites().functions.insert(address, Arc::clone(&site));
+        let previous = self.sites().functions.insert(address, Arc::clone(&site));
+        drop(previous);
         Some(site)
+    }
+
+    /// Learns what the declaration of a function calls. What cannot be learned
+    /// is not known then: the rules do without.
+    fn learn_callables(&self, py: Python<'_>, function: Object) {
+        let reader = self.reader();
+        let checks = reader.own_or(function, layout::FUNC_CHECKER, reader.layout.info_checker);
+        let converters = reader.converters(function).into_iter().map(Owned::of);
+        let converters: Vec<Owned> = converters.collect();
+        // All that is needed of the function has been taken: Python code may run.
+        let learned = converters
+            .iter()
+            .map(|converter| observers::learn_converter(py, converter.object()))
+            .chain(checks.map(|_| checker::learn(py)));
+        for error in learned.filter_map(Result::err) {
+            self.log(Log::Events, || format!("a callable cannot be learned: {error}"));
+        }
     }
 
     /// The site that the functions of a class share, made if there is none for
@@ -225,8 +247,10 @@ impl Runtime {
 
     /// Forgets all sites; gives the functions that had one.
     pub(crate) fn forget_all(&self) -> Vec<u64> {
-        self.sites().classes.clear();
-        let functions = self.sites().functions.drain().map(|(function, _)| function).collect();
+        let classes = std::mem::take(&mut self.sites().classes);
+        let functions = std::mem::take(&mut self.sites().functions);
+        drop(classes);
+        let functions = functions.into_keys().collect();
         DECLINED.iter().for_each(|entry| entry.store(0, Relaxed));
         functions
     }
@@ -236,18 +260,33 @@ impl Runtime {
     pub(crate) fn changing(&self, function: u64) {
         undecline(function);
         HEAT[slot(function)].store(0, Relaxed);
-        let mut sites = self.sites();
-        sites.functions.remove(&function);
-        sites.changing.push(function);
+        self.sites().changing.push(function);
+        self.drop_site(function);
     }
 
     /// Ends what [`Self::changing`] began.
     pub(crate) fn changed(&self, function: u64) {
         undecline(function);
+        self.drop_site(function);
         let mut sites = self.sites();
-        sites.functions.remove(&function);
         if let Some(index) = sites.changing.iter().rposition(|&address| address == function) {
             sites.changing.swap_remove(index);
+        }
+    }
+
+    /// Gives up the site of a function. What is dropped with it, objects too,
+    /// is dropped without the lock.
+    fn drop_site(&self, function: u64) {
+        let site = self.sites().functions.remove(&function);
+        drop(site);
+    }
+
+    /// Shows `visit` the relays that a function owns.
+    pub(crate) fn visit_relays(&self, function: u64, visit: impl FnMut(u64)) {
+        if let Some(site) = self.site(function)
+            && let Ok(Declaration { detours: Some(detours), .. }) = &site.declaration
+        {
+            detours.visit(visit);
         }
     }
 

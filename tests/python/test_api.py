@@ -3,7 +3,7 @@
 import ctypes
 import re
 import sys
-from ctypes import CDLL, CFUNCTYPE, c_char_p, c_double, c_int, c_int64
+from ctypes import CDLL, CFUNCTYPE, c_char_p, c_double, c_int, c_int64, c_longdouble
 
 import _ctypes
 import pytest
@@ -204,10 +204,11 @@ def test_stats_can_be_changed_without_effect():
 def test_stats_name_refusals(lib):
     """What is not sure to be the same stays with ctypes, is counted, and has a name."""
     hotcall.install()
-    function = CFUNCTYPE(c_int, c_int)(("add_one", lib), ((1, "x", 5),))
+    function = lib["record_g"]
+    function.argtypes = [c_longdouble]
     before = hotcall.stats()
     for _ in range(10):
-        assert function() == 6
+        function(1.5)
     after = hotcall.stats()
     assert after["ctypes_calls"] - before["ctypes_calls"] == 10
     assert sum(after["refusals"].values()) > sum(before["refusals"].values())
@@ -229,13 +230,14 @@ def test_views_of_other_functions(view, lib):
     """Cold, refused, uncallable and megamorphic functions are explained too."""
     hotcall.install()
     cold = lib["add_two"]
-    refused = CFUNCTYPE(c_int, c_int)(("add_one", lib), ((1, "x", 5),))
+    refused = lib["record_g"]
+    refused.argtypes = [c_longdouble]
     null = CFUNCTYPE(c_int)()
     mixed = lib["same"]
     for _ in range(40):
         for value in [1, None, b"x", "x", c_int(1), (c_int * 2)(), ctypes.c_void_p(3), ctypes.byref(c_int(1))]:
             mixed(value)
-        refused()
+        refused(1.5)
     for function in [cold, refused, null, mixed, ctypes.pythonapi.Py_IsInitialized]:
         assert isinstance(str(view(function)), str)
     hotcall.uninstall()

@@ -3,6 +3,7 @@
 Each change is made under plain ctypes and under hotcall, and the outcomes are compared.
 """
 
+import gc
 from ctypes import CFUNCTYPE, c_byte, c_int, c_int64, c_ubyte
 
 import pytest
@@ -42,8 +43,10 @@ def test_change_from_within_a_conversion(change, lib):
         outcomes = []
         for _ in range(3):
             function = lib["mix_i"]
-            function.argtypes, function.restype, function.errcheck = kept
+            function.argtypes, function.restype, function.errcheck = kept[:3]
             outcomes.append([observe(function, 1, 2**40 + 3, 300) for _ in range(TIMES)])
+            # So must the tuple of converters, which nothing in Python names.
+            kept.append(gc.get_referents(function))
             Changing.active = True
             outcomes.append(observe(function, 1, 300, 44))
             Changing.active = False

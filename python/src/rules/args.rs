@@ -1,175 +1,173 @@
 //! The rules of arguments: from an object, and what is declared for it, to the
 //! canonical word that the foreign function gets.
 //!
-//! A rule first finds out the object's class and guards it; all else follows
-//! from what is known of the class. Where ctypes asks `isinstance` and the
-//! answer could come from Python code, the call is refused.
+//! Where ctypes asks `isinstance` and the answer could come from Python code,
+//! the call is refused.
 
 use hotcall_core::CType;
-use hotcall_tracer::{Field, Ops, Refusal, Symbol};
+use hotcall_tracer::{Ops, Refusal, Symbol};
 
-use crate::classes::{Class, Family};
+use crate::classes::Family;
 use crate::declare::{Arg, ArgRule, Kind};
+use crate::detour::Ahead;
 use crate::known::Known;
-use crate::layout::{self, InfoHome};
+use crate::layout;
+use crate::observers::{self, Identity, OBSERVED};
 use crate::refusals;
-use crate::rules::{has_version, numbers};
+use crate::rules::given::{Given, guard_target, referent, with_class};
+use crate::rules::numbers;
+use crate::wide::WIDE_SIZE;
 
-/// An argument, and what is known of its class, which is guarded.
-pub(super) struct Given<'a, W> {
-    pub(super) object: W,
-    class_word: W,
-    pub(super) class: &'a Class,
+/// What has become of an argument.
+pub(super) enum Argument<W> {
+    /// It can be passed.
+    Passed(Passed<W>),
+    /// Python code has to run first.
+    Ahead(Ahead),
 }
 
-impl<W: Copy> Given<'_, W> {
-    /// Whether the object is an instance of the class at `address`, in the way
-    /// in which `isinstance` would find out without running Python code.
-    fn is_instance(&self, address: u64) -> Result<bool, Refusal> {
-        if self.class.symbol.address == address {
-            return Ok(true);
-        }
-        let derives = self.class.derives_from(address);
-        match derives || self.class.is_plain {
-            true => Ok(derives),
-            false => Err(refusals::SURPRISING),
-        }
-    }
-
-    /// Guards that the class is what was learned: this class, and as it was.
-    fn guard<O: Ops<Word = W>>(&self, o: &mut O, known: &Known) -> Result<(), Refusal> {
-        let Some(version) = self.class.version else { return Ok(()) };
-        if version == 0 || !has_version(o, self.class_word, version) {
-            return Err(refusals::NEW_CLASS);
-        }
-        match self.class.family {
-            Family::Pointer(target) | Family::Array(target) => {
-                guard_target(o, known, self.class_word, target)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The value of an instance of a simple type.
-    fn value<O: Ops<Word = W>>(&self, o: &mut O, kind: Kind) -> W {
-        let memory = o.load(self.object, layout::CDATA_POINTER);
-        o.load(memory, kind.field())
-    }
-
-    /// The address that an array, pointer, function or reference stands for.
-    fn address<O: Ops<Word = W>>(&self, o: &mut O, known: &Known) -> Result<W, Refusal> {
-        match self.class.family {
-            Family::Reference => {
-                let tag = match known.layout.reference_tag_is_text {
-                    false => o.load(self.object, layout::REFERENCE_TAG),
-                    true => {
-                        let text = o.load(self.object, layout::REFERENCE_TAG_TEXT);
-                        o.load(text, layout::TEXT_FIRST)
-                    }
-                };
-                match o.test_is(tag, b'P'.into()) {
-                    true => Ok(o.load(self.object, layout::REFERENCE_VALUE)),
-                    false => Err(refusals::VALUE),
-                }
-            }
-            Family::Array(_) | Family::Record => Ok(o.load(self.object, layout::CDATA_POINTER)),
-            _ => Ok(self.value(o, Kind::VoidP)),
-        }
-    }
-
-    /// The address of the first byte of a bytes object.
-    fn bytes<O: Ops<Word = W>>(&self, o: &mut O) -> W {
-        let first = o.constant(layout::BYTES_FIRST.offset as u64);
-        o.add(self.object, first)
-    }
+/// An argument as the foreign function gets it.
+pub(super) struct Passed<W> {
+    /// Its canonical word.
+    pub(super) word: W,
+    pub(super) ctype: CType,
+    /// Whether the word comes from memory that Python code may change.
+    pub(super) is_copied: bool,
+    /// The size in bytes of the copy in wide characters that is passed, for a
+    /// str, which is then the word.
+    pub(super) wide: Option<W>,
 }
 
-/// Finds out and guards the class of `object`, then goes on with `act`.
-fn with_class<O: Ops, R>(
-    o: &mut O,
-    known: &Known,
-    object: O::Word,
-    act: impl FnOnce(&mut O, &Given<'_, O::Word>) -> Result<R, Refusal>,
-) -> Result<R, Refusal> {
-    let class_word = o.load(object, layout::OB_TYPE);
-    let class = known.classes.find(o.peek(class_word)).ok_or(refusals::NEW_CLASS)?;
-    let same = o.is(class_word, &class.symbol);
-    debug_assert!(same, "the class was found by its address");
-    let given = Given { object, class_word, class: &class };
-    given.guard(o, known)?;
-    act(o, &given)
-}
-
-/// Guards what a pointer or array class is made of: `set_type` of a pointer
-/// class changes it, without giving the class another version.
-fn guard_target<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    class_word: O::Word,
-    target: u64,
-) -> Result<(), Refusal> {
-    let layout = &known.layout;
-    let found = match layout.info_home {
-        InfoHome::Dict => {
-            let info = o.load(class_word, layout::TYPE_DICT);
-            o.load(info, layout.info_proto)
-        }
-        InfoHome::Type(offset) => {
-            let proto = layout.info_proto;
-            o.load(class_word, Field { offset: offset + proto.offset, ..proto })
-        }
-    };
-    match o.is(found, &Symbol { name: "target".into(), address: target }) {
-        true => Ok(()),
-        false => Err(refusals::TARGET),
-    }
-}
-
-/// The word for `object` as an argument declared as `arg`.
+/// Takes `object` as an argument declared as `arg`, or for which nothing is
+/// declared. `observed` is what [`OBSERVED`] gave during this call.
 pub(super) fn take<O: Ops>(
     o: &mut O,
     known: &Known,
-    arg: &Arg,
+    observed: &mut Option<O::Word>,
+    arg: Option<&Arg>,
     object: O::Word,
-) -> Result<O::Word, Refusal> {
+) -> Result<Argument<O::Word>, Refusal> {
+    if let Some(Arg { class, rule: ArgRule::Convert(identity) }) = arg
+        && !is_left_out(o, *identity, observed)
+    {
+        return Ok(Argument::Ahead(Ahead::Convert(class.address)));
+    }
+    let declared = arg.filter(|arg| !arg.rule.is_open());
     with_class(o, known, object, |o, given| {
-        let address = arg.class.address;
-        match arg.rule {
-            ArgRule::Simple(Kind::CharP) => characters(o, known, given, address, Kind::Char),
-            ArgRule::Simple(Kind::WCharP) => characters(o, known, given, address, Kind::WChar),
-            ArgRule::Simple(Kind::VoidP) => void_pointer(o, known, given, address),
-            ArgRule::Simple(Kind::Object) => object_pointer(o, given, address),
-            ArgRule::Simple(kind) => simple(o, known, given, address, kind),
-            ArgRule::Pointer(target) => pointer(o, known, given, &arg.class, target),
-            ArgRule::Array(item) => array(o, known, given, address, item),
-            ArgRule::Function => match given.is_instance(address)? {
-                true => given.address(o, known),
-                false => Err(refusals::VALUE),
-            },
+        if given.class.is_ordinary
+            && let Some(ahead) = look_up(o, known, declared)?
+        {
+            return Ok(Argument::Ahead(ahead));
         }
+        let rule = declared.map_or(ArgRule::Passed, |arg| arg.rule);
+        if given.class.family == Family::Str && rule.takes_text() {
+            return wide(o, given.object);
+        }
+        let (word, ctype) = match declared {
+            Some(arg) => (take_declared(o, known, arg, given)?, arg.rule.ctype()),
+            None => take_undeclared(o, known, given)?,
+        };
+        let is_copied = given.is_copied(rule)?;
+        Ok(Argument::Passed(Passed { word, ctype, is_copied, wide: None }))
     })
 }
 
-/// The word for `object` as an argument that nothing is declared for, and the
-/// C type as which ctypes passes it.
-pub(super) fn take_undeclared<O: Ops>(
+/// A str that is passed as a copy.
+fn wide<O: Ops>(o: &mut O, text: O::Word) -> Result<Argument<O::Word>, Refusal> {
+    let size = o.help(&WIDE_SIZE, &[text]);
+    if o.test_is(size, 0) {
+        return Err(refusals::VALUE);
+    }
+    let (ctype, wide) = (CType::Pointer, Some(size));
+    Ok(Argument::Passed(Passed { word: text, ctype, is_copied: false, wide }))
+}
+
+/// Whether a converter gives its argument back, and nobody could see it called.
+fn is_left_out<O: Ops>(
+    o: &mut O,
+    identity: Option<Identity>,
+    observed: &mut Option<O::Word>,
+) -> bool {
+    let Some(identity) = identity else { return false };
+    let observed = *observed.get_or_insert_with(|| o.help(&OBSERVED, &[]));
+    if !o.test_is(observed, 0) {
+        return false;
+    }
+    let function = o.constant(identity.function);
+    let code = o.load(function, layout::FUNCTION_CODE);
+    if !o.is(code, &Symbol { name: "identity".into(), address: identity.code }) {
+        return false;
+    }
+    if !observers::monitors_code() {
+        return true;
+    }
+    let monitoring = o.load(code, observers::CODE_MONITORING);
+    o.test_is(monitoring, 0)
+}
+
+/// What ctypes does with an object that it does not know: some types look an
+/// attribute up.
+fn look_up<O: Ops>(
     o: &mut O,
     known: &Known,
-    object: O::Word,
+    declared: Option<&Arg>,
+) -> Result<Option<Ahead>, Refusal> {
+    let Some(arg) = declared else { return Ok(Some(Ahead::LookUp(0))) };
+    match arg.rule {
+        ArgRule::Simple(Kind::Bool | Kind::Object) => Ok(None),
+        ArgRule::Pointer(target) => {
+            let class_word = o.symbol(&arg.class);
+            guard_target(o, known, class_word, target)?;
+            Ok(Some(Ahead::LookUp(arg.class.address)))
+        }
+        _ => Ok(Some(Ahead::LookUp(0))),
+    }
+}
+
+/// The word for an argument that something is declared for.
+fn take_declared<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    arg: &Arg,
+    given: &Given<'_, O::Word>,
+) -> Result<O::Word, Refusal> {
+    let address = arg.class.address;
+    match arg.rule {
+        ArgRule::Simple(Kind::CharP) => characters(o, known, given, address, Kind::Char),
+        ArgRule::Simple(Kind::WCharP) => characters(o, known, given, address, Kind::WChar),
+        ArgRule::Simple(Kind::VoidP) => void_pointer(o, known, given, address),
+        ArgRule::Simple(Kind::Object) => object_pointer(o, given, address),
+        ArgRule::Simple(kind) => simple(o, known, given, address, kind),
+        ArgRule::Pointer(target) => pointer(o, known, given, &arg.class, target),
+        ArgRule::Array(item) => array(o, known, given, address, item),
+        ArgRule::Function => match given.is_instance(address)? {
+            true => given.address(o, known),
+            false => Err(refusals::VALUE),
+        },
+        ArgRule::Convert(_) | ArgRule::Passed => Err(refusals::VALUE),
+    }
+}
+
+/// The word for an argument that nothing is declared for, and the C type as
+/// which ctypes passes it.
+fn take_undeclared<O: Ops>(
+    o: &mut O,
+    known: &Known,
+    given: &Given<'_, O::Word>,
 ) -> Result<(O::Word, CType), Refusal> {
-    with_class(o, known, object, |o, given| {
-        let address = match given.class.family {
-            Family::None => o.constant(0),
-            Family::Int => return Ok((numbers::c_int(o, known, object)?, CType::I32)),
-            Family::Simple(Kind::LongDouble) => return Err(refusals::LONG_DOUBLE),
-            Family::Simple(kind) => return Ok((given.value(o, kind), kind.ctype())),
-            Family::Bytes => given.bytes(o),
-            Family::Record => return Err(refusals::BY_VALUE),
-            Family::Float | Family::Str | Family::Other => return Err(refusals::VALUE),
-            _ => given.address(o, known)?,
-        };
-        Ok((address, CType::Pointer))
-    })
+    let address = match given.class.family {
+        Family::None => o.constant(0),
+        Family::Int | Family::IntSubclass => {
+            return Ok((numbers::c_int(o, known, given.object)?, CType::I32));
+        }
+        Family::Simple(Kind::LongDouble) => return Err(refusals::LONG_DOUBLE),
+        Family::Simple(kind) => return Ok((given.value(o, kind), kind.ctype())),
+        Family::Bytes => given.bytes(o),
+        Family::Record => return Err(refusals::BY_VALUE),
+        Family::Float | Family::Str | Family::Other => return Err(refusals::VALUE),
+        _ => given.address(o, known)?,
+    };
+    Ok((address, CType::Pointer))
 }
 
 /// A number, a truth or a character.
@@ -185,7 +183,7 @@ fn simple<O: Ops>(
         return Ok(given.value(o, kind));
     }
     match (kind, family) {
-        (Kind::Int(_), Family::Int) => {
+        (Kind::Int(_), Family::Int | Family::IntSubclass) => {
             let word = numbers::integer(o, known, object);
             Ok(o.extend(kind.field().mem, word))
         }
@@ -239,7 +237,7 @@ fn void_pointer<O: Ops>(
 ) -> Result<O::Word, Refusal> {
     match given.class.family {
         Family::None => return Ok(o.constant(0)),
-        Family::Int => return Ok(numbers::integer(o, known, given.object)),
+        Family::Int | Family::IntSubclass => return Ok(numbers::integer(o, known, given.object)),
         Family::Bytes => return Ok(given.bytes(o)),
         _ => {}
     }
@@ -310,19 +308,5 @@ fn array<O: Ops>(
     match fits {
         true => given.address(o, known),
         false => Err(refusals::VALUE),
-    }
-}
-
-/// Asks `ask` of the object that a reference was made of.
-fn referent<O: Ops>(
-    o: &mut O,
-    known: &Known,
-    given: &Given<'_, O::Word>,
-    ask: impl FnOnce(&mut O, &Given<'_, O::Word>) -> Result<bool, Refusal>,
-) -> Result<bool, Refusal> {
-    let object = o.load(given.object, known.layout.reference_object);
-    match o.test_is(object, 0) {
-        true => Err(refusals::VALUE),
-        false => with_class(o, known, object, ask),
     }
 }

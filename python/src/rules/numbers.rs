@@ -148,7 +148,7 @@ pub(super) fn character<O: Ops>(
                 false => Err(refusals::CHAR),
             }
         }
-        Family::Int => {
+        Family::Int | Family::IntSubclass => {
             let word = short_integer(o, known, object, 30, refusals::CHAR)?;
             let bound = o.constant(256);
             match o.test_lt(word, bound) {

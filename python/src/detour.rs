@@ -1,0 +1,304 @@
+//! Arguments that Python code has to run for: a `from_param` that is not
+//! ctypes' own, and `_as_parameter_`.
+//!
+//! A call with such an argument takes a *detour*. The rules take the arguments
+//! before it, so that it is sure that ctypes would convert them. Then Python
+//! converts the one argument, and the call goes on with the outcome through a
+//! *relay*: a function object with the address, the result type and the
+//! converters of the function at hand, but for those that have run. Relays have
+//! sites and stubs like other functions, so that each further argument of the
+//! kind is one more detour.
+//!
+//! What fails, fails in ctypes: a relay is given a stand-in for the argument.
+//!
+//! # Safety
+//! The helper is called by a trace, or by the rules, with the words of a call:
+//! its objects stay alive until it returns, and the GIL is held.
+
+#![allow(unsafe_code, reason = "passes raw objects to Python code and to ctypes")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use hotcall_tracer::{Effect, Entry, Helper, Symbol};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use smallvec::SmallVec;
+
+use crate::capi;
+use crate::declare::{FUNCTION_FLAGS, info};
+use crate::hook;
+use crate::instance;
+use crate::kinds::handle;
+use crate::layout::{self, CDATA_POINTER, MEMORY_WORD};
+use crate::parameters::{self, Parameters};
+use crate::raw::{Object, Owned};
+use crate::runtime::runtime;
+use crate::stand_in;
+
+/// What Python code does with an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ahead {
+    /// The converter at this address is called with it.
+    Convert(u64),
+    /// Its `_as_parameter_` is looked up. If there is a class at the address,
+    /// which is not 0, the value has to be an instance of it or a reference.
+    LookUp(u64),
+    /// All arguments are built as the function's parameters say.
+    Build,
+}
+
+/// Which argument, and what is done with it.
+pub(crate) type Key = (usize, Ahead);
+
+/// One way round: the argument, and the relay that goes on behind it.
+#[derive(Debug)]
+pub(crate) struct Detour {
+    key: Key,
+    relay: Owned,
+    /// For [`Ahead::Build`].
+    parameters: Parameters,
+}
+
+/// The detours of a function that have been made. The function owns the
+/// relays: the garbage collector is shown them as the function's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Detours(Arc<Mutex<BTreeMap<Key, Arc<Detour>>>>);
+
+/// Takes a detour: words are the [`Detour`], the function, its arguments, and
+/// the number of arguments in the low 16 bits below a bit for each argument
+/// whose value lies in memory that Python code may change. Gives the result.
+pub(crate) static TAKE: Helper =
+    Helper { name: "detour", entry: Entry::WWWWW(take), effect: Effect::Effect };
+
+/// The bit of the first argument in the last word of [`TAKE`].
+pub(crate) const FIRST_COPIED: usize = 16;
+/// As many arguments have a bit there.
+pub(crate) const MOST_COPIED: usize = 48;
+
+impl Detours {
+    /// The detour of this key as rules see it, if it has been made.
+    pub(crate) fn find(&self, key: Key) -> Option<Symbol> {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = Arc::as_ptr(made.get(&key)?) as u64;
+        Some(Symbol { name: "detour".into(), address })
+    }
+
+    /// Makes the detour of this key for `function`.
+    ///
+    /// # Errors
+    /// What Python raised.
+    pub(crate) fn make(
+        &self,
+        py: Python<'_>,
+        function: Object,
+        parameters: Parameters,
+        key: Key,
+    ) -> PyResult<()> {
+        let relay = relay(py, function, key)?;
+        let detour = Arc::new(Detour { key, relay, parameters });
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let previous = made.insert(key, detour);
+        drop(made);
+        drop(previous);
+        Ok(())
+    }
+
+    /// Shows `visit` each relay.
+    pub(crate) fn visit(&self, mut visit: impl FnMut(u64)) {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.values().for_each(|detour| visit(detour.relay.object().address()));
+    }
+}
+
+/// A function object that goes on where `function` takes the detour.
+fn relay(py: Python<'_>, function: Object, (index, ahead): Key) -> PyResult<Owned> {
+    let reader = runtime().expect("there are rules").reader();
+    let rows = reader.layout;
+    let of = |own, of_class| reader.own_or(function, own, of_class).map(Owned::of);
+    let mut declared = vec![
+        (layout::FUNC_RESTYPE, of(layout::FUNC_RESTYPE, rows.info_restype)),
+        (layout::FUNC_CHECKER, of(layout::FUNC_CHECKER, rows.info_checker)),
+    ];
+    let converters = of(layout::FUNC_CONVERTERS, rows.info_converters);
+    let class = function.object(layout::OB_TYPE).expect("every object has a class");
+    let flags = info(rows, class).word(rows.info_flags) & FUNCTION_FLAGS;
+    let name = hook::name(function);
+    let done = if ahead == Ahead::Build { 0 } else { index + 1 };
+    // All that is needed of the function has been taken: Python code may run.
+    if let Some(converters) = converters {
+        let behind = Owned::from(converters_behind(py, converters.object(), done)?);
+        declared.push((layout::FUNC_ARGTYPES, Some(Owned::of(behind.object()))));
+        declared.push((layout::FUNC_CONVERTERS, Some(behind)));
+    }
+    let made = relay_class(py, flags)?.call1((0,))?;
+    made.setattr("__name__", name)?;
+    for (field, object) in declared {
+        if let Some(object) = object {
+            // SAFETY: a field of a function object that nobody has called, and
+            // that declares nothing; it takes the reference over.
+            unsafe { handle(&made).set(field, object.into_address()) };
+        }
+    }
+    Ok(Owned::from(made))
+}
+
+/// The converters of a relay: of the first `done`, those that are not ctypes'
+/// own have run.
+fn converters_behind<'py>(
+    py: Python<'py>,
+    converters: Object,
+    done: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let kinds = &runtime().expect("there are rules").known.kinds;
+    let passed = stand_in::converter(py)?;
+    let behind = converters.items().into_iter().enumerate().map(|(place, converter)| {
+        match place < done && kinds.of_converter(converter).is_none() {
+            true => passed.clone(),
+            false => converter.bound(py),
+        }
+    });
+    Ok(PyTuple::new(py, behind.collect::<Vec<_>>())?.into_any())
+}
+
+/// The class of relays with these flags. It is not the function's own, so that
+/// a relay keeps nothing of the program alive but what the function does.
+pub(crate) fn relay_class(py: Python<'_>, flags: u64) -> PyResult<Bound<'_, PyAny>> {
+    static CLASSES: OnceLock<Py<PyDict>> = OnceLock::new();
+    let classes = CLASSES.get_or_init(|| PyDict::new(py).unbind()).bind(py);
+    if let Some(class) = classes.get_item(flags)? {
+        return Ok(class);
+    }
+    let attributes = PyDict::new(py);
+    attributes.set_item("_flags_", flags)?;
+    attributes.set_item("_restype_", py.import("ctypes")?.getattr("c_int")?)?;
+    let base = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
+    let class = base.get_type().call1(("Relay", (base,), attributes))?;
+    classes.set_item(flags, &class)?;
+    Ok(class)
+}
+
+unsafe extern "C-unwind" fn take(detour: u64, this: u64, args: u64, packed: u64) -> u64 {
+    let detour = detour as *const Detour;
+    // SAFETY: the declaration whose rules name the detour is in force, and
+    // keeps it until Python code runs.
+    unsafe { Arc::increment_strong_count(detour) };
+    // SAFETY: the count that was added.
+    let detour = unsafe { Arc::from_raw(detour) };
+    let count = packed & ((1 << FIRST_COPIED) - 1);
+    // SAFETY: the rules counted the arguments of this call.
+    let args = unsafe { std::slice::from_raw_parts(args as *const u64, count as usize) };
+    // SAFETY: the function that is being called.
+    let this = unsafe { Object::at(this) };
+    go_round(&detour, this, args, packed >> FIRST_COPIED).map_or(0, Owned::into_address)
+}
+
+/// Converts the detour's argument and calls its relay; none with an exception
+/// set.
+fn go_round(detour: &Detour, this: Object, args: &[u64], copied: u64) -> Option<Owned> {
+    let (index, ahead) = detour.key;
+    let relay = detour.relay.object();
+    let target = |function: Object| function.object(CDATA_POINTER).expect("it has memory");
+    // SAFETY: the memory of a function object is the address of a function.
+    unsafe { target(relay).set(MEMORY_WORD, target(this).word(MEMORY_WORD)) };
+    let needed = match ahead {
+        Ahead::Build => return detour.parameters.call(this, args, |args| enter(relay, args)),
+        Ahead::Convert(needed) | Ahead::LookUp(needed) => needed,
+    };
+    // SAFETY: the declaration keeps it until Python code runs.
+    let _needed = (needed != 0).then(|| Owned::of(unsafe { Object::at(needed) }));
+    let mut items = SmallVec::<[u64; 16]>::from_slice(args);
+    let mut copies = SmallVec::<[Owned; 4]>::new();
+    for index in (0..args.len()).filter(|index| copied >> index & 1 != 0) {
+        // SAFETY: an argument of this call, a ctypes instance.
+        let copy = instance::copy(unsafe { Object::at(args[index]) })?;
+        items[index] = copy.object().address();
+        copies.push(copy);
+    }
+    // SAFETY: an argument of this call.
+    let argument = unsafe { Object::at(args[index]) };
+    let (value, by_rules) = outcome(argument, ahead)?;
+    items[index] = value.object().address();
+    match by_rules {
+        true => enter(relay, &items),
+        false => leave_to_ctypes(relay, &items),
+    }
+}
+
+/// What an argument has become, and whether rules may go on with it. None, with
+/// an exception set, if there is no memory.
+fn outcome(argument: Object, ahead: Ahead) -> Option<(Owned, bool)> {
+    // SAFETY: the GIL is held by who makes the call.
+    let py = unsafe { Python::assume_attached() };
+    let stand_in = match ahead {
+        Ahead::Convert(converter) => match call_one(converter, argument) {
+            Some(value) => return Some((value, true)),
+            None => stand_in::Failed::of(py, PyErr::fetch(py)),
+        },
+        Ahead::LookUp(class) => {
+            let outcome = match parameter_of(argument) {
+                Some(value) if is_accepted(value.object(), class) => return Some((value, true)),
+                Some(value) => Ok(value.object().bound(py)),
+                None => Err(PyErr::fetch(py)),
+            };
+            let class = argument.object(layout::OB_TYPE)?;
+            stand_in::with_parameter(py, &class.text(layout::TYPE_NAME), outcome)
+        }
+        Ahead::Build => return None,
+    };
+    stand_in.map_err(|error| error.restore(py)).ok().map(|made| (Owned::from(made), false))
+}
+
+/// Calls a converter; none with an exception set.
+fn call_one(converter: u64, argument: Object) -> Option<Owned> {
+    let args = [0, argument.address()];
+    let one = 1 | capi::ARGUMENTS_OFFSET;
+    // SAFETY: a callable and one argument, with the slot before it to lend.
+    let made = unsafe { capi::PyObject_Vectorcall(converter, args[1..].as_ptr(), one, 0) };
+    Owned::from_new(made)
+}
+
+/// Looks `_as_parameter_` up; none with an exception set.
+fn parameter_of(argument: Object) -> Option<Owned> {
+    static NAME: OnceLock<u64> = OnceLock::new();
+    let name = *NAME.get_or_init(|| {
+        // SAFETY: the GIL is held by who makes the call.
+        let py = unsafe { Python::assume_attached() };
+        PyString::intern(py, "_as_parameter_").into_ptr() as u64
+    });
+    // SAFETY: an object and a str.
+    Owned::from_new(unsafe { capi::PyObject_GetAttr(argument.address(), name) })
+}
+
+/// Whether rules may take `value` as ctypes takes what it has looked up.
+fn is_accepted(value: Object, required: u64) -> bool {
+    let Some(runtime) = runtime() else { return false };
+    let Some(class) = value.object(layout::OB_TYPE) else { return false };
+    let classes = &runtime.known.classes;
+    if required == 0 {
+        return classes.is_familiar(class);
+    }
+    // SAFETY: a class, and the class of an argument type in force.
+    let is_instance = unsafe { capi::PyType_IsSubtype(class.address(), required) } != 0;
+    is_instance || classes.is_reference(value)
+}
+
+/// Calls a relay as CPython does; none with an exception set.
+fn enter(relay: Object, items: &[u64]) -> Option<Owned> {
+    let (relay, count) = (relay.address(), items.len() as u64);
+    // SAFETY: a callable and its arguments.
+    Owned::from_new(unsafe { capi::PyObject_Vectorcall(relay, items.as_ptr(), count, 0) })
+}
+
+/// Has ctypes make the call of a relay; none with an exception set.
+fn leave_to_ctypes(relay: Object, items: &[u64]) -> Option<Owned> {
+    if let Some(runtime) = runtime() {
+        runtime.count_ctypes();
+    }
+    // SAFETY: arguments of this call.
+    let items = items.iter().map(|&item| Owned::of(unsafe { Object::at(item) }));
+    let tuple = parameters::tuple_of(items.collect::<Vec<_>>().iter())?;
+    let tuple = tuple.object().address();
+    // SAFETY: a function object and an exact tuple.
+    Owned::from_new(unsafe { hook::ctypes_call()(relay.address(), tuple, 0) })
+}

@@ -1,0 +1,245 @@
+//! Parameter flags: functions of a prototype, some of whose arguments are made
+//! for the call, and given back as its result.
+//!
+//! Such a call takes a detour too: the arguments are built, in the order in
+//! which ctypes builds them, a relay makes the call, and the result is built.
+//!
+//! # Safety
+//! Called by `detour`, with a call's objects; the GIL is held.
+
+#![allow(unsafe_code, reason = "passes raw objects to CPython")]
+
+use std::sync::OnceLock;
+
+use hotcall_tracer::Refusal;
+use pyo3::Python;
+use pyo3::types::PyString;
+use smallvec::SmallVec;
+
+use crate::capi;
+use crate::classes::{Classes, Family};
+use crate::declare::info;
+use crate::kinds::Kinds;
+use crate::layout::{self, Layout};
+use crate::raw::{Object, Owned};
+use crate::refusals;
+use crate::runtime::runtime;
+
+const IN: u64 = 1;
+const OUT: u64 = 2;
+const LOCALE: u64 = 4;
+
+/// As many parameters have a bit in the masks that ctypes makes of them.
+const MOST_PARAMETERS: usize = 31;
+
+/// Where an argument comes from, and where it goes. Addresses are of objects
+/// that the function's parameter flags and argument types hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parameter {
+    /// The caller gives it, unless it has a default.
+    In { default: Option<u64> },
+    /// The same, and it is a result.
+    InOut { default: Option<u64> },
+    /// It is always this object, or 0 if there is none.
+    Fixed(Option<u64>),
+    /// It is this object, whose value is a result.
+    Given(u64),
+    /// It is a new instance of this array class, whose value is a result.
+    Array(u64),
+    /// It is a new instance of what this pointer class points to, whose value
+    /// is a result.
+    Target(u64),
+}
+
+/// The parameters of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parameters(Vec<Parameter>);
+
+impl Parameters {
+    /// Reads the parameters of a function with these argument types.
+    ///
+    /// # Errors
+    /// The refusal of those that ctypes handles itself.
+    pub(crate) fn read(
+        (classes, kinds, layout): (&Classes, &Kinds, &Layout),
+        flags: Object,
+        argtypes: Object,
+    ) -> Result<Parameters, Refusal> {
+        let (flags, argtypes) = (flags.items(), argtypes.items());
+        if flags.len() != argtypes.len() || flags.len() > MOST_PARAMETERS {
+            return Err(refusals::PARAMFLAGS);
+        }
+        let read = |(flags, argtype): (Object, Object)| {
+            let family = || classes.family(kinds, layout, argtype);
+            let is_int = |object: Object| classes.is_exact_int(object);
+            Parameter::read(&flags.items(), argtype, family, is_int)
+        };
+        let all = flags.into_iter().zip(argtypes).map(read).collect::<Option<_>>();
+        all.map(Parameters).ok_or(refusals::PARAMFLAGS)
+    }
+
+    /// Whether a call with `count` arguments has what it needs.
+    pub(crate) fn accept(&self, count: usize) -> bool {
+        let given = || {
+            self.0.iter().filter_map(|parameter| match parameter {
+                Parameter::In { default } | Parameter::InOut { default } => Some(default),
+                _ => None,
+            })
+        };
+        count <= given().count() && given().skip(count).all(Option::is_some)
+    }
+
+    /// Whether the caller gives all arguments, and gets none of them back.
+    pub(crate) fn are_plain(&self, count: usize) -> bool {
+        let is_in = |parameter: &Parameter| matches!(parameter, Parameter::In { .. });
+        count == self.0.len() && self.0.iter().all(is_in)
+    }
+
+    /// Makes a call by way of `call`, which is given the arguments; none with
+    /// an exception set.
+    pub(crate) fn call(
+        &self,
+        this: Object,
+        given: &[u64],
+        call: impl FnOnce(&[u64]) -> Option<Owned>,
+    ) -> Option<Owned> {
+        let errcheck = this.object(layout::FUNC_ERRCHECK).map(Owned::of);
+        let args = self.build(given)?;
+        let result = call(&addresses(&args))?;
+        if let Some(errcheck) = errcheck {
+            let tuple = tuple_of(args.iter())?;
+            let checked = check(&errcheck, &result, this, &tuple)?;
+            if checked.object() != tuple.object() {
+                return Some(checked);
+            }
+        }
+        self.result(result, &args)
+    }
+
+    /// The arguments of the foreign function.
+    fn build(&self, given: &[u64]) -> Option<SmallVec<[Owned; 8]>> {
+        let mut given = given.iter();
+        // SAFETY: arguments of the call, and objects that the function holds.
+        let held = |address: u64| Owned::of(unsafe { Object::at(address) });
+        self.0
+            .iter()
+            .map(|parameter| match *parameter {
+                Parameter::In { default } | Parameter::InOut { default } => {
+                    given.next().copied().or(default).map(held)
+                }
+                Parameter::Fixed(None) => {
+                    // SAFETY: the GIL is held.
+                    Owned::from_new(unsafe { capi::PyLong_FromLong(0) })
+                }
+                Parameter::Fixed(Some(object)) | Parameter::Given(object) => Some(held(object)),
+                Parameter::Array(class) => instantiate(held(class)),
+                Parameter::Target(class) => instantiate(target(held(class).object())?),
+            })
+            .collect()
+    }
+
+    /// The arguments that are results, one by itself or a tuple; the result if
+    /// there are none.
+    fn result(&self, result: Owned, args: &[Owned]) -> Option<Owned> {
+        let outcome = |(parameter, arg): (&Parameter, &Owned)| match parameter {
+            Parameter::In { .. } | Parameter::Fixed(_) => None,
+            Parameter::InOut { .. } => Some(Some(Owned::of(arg.object()))),
+            _ => Some(value_of(arg.object())),
+        };
+        let are_results = |parameter: &&Parameter| {
+            !matches!(parameter, Parameter::In { .. } | Parameter::Fixed(_))
+        };
+        let count = self.0.iter().filter(are_results).count();
+        if count == 0 {
+            return Some(result);
+        }
+        drop(result);
+        let mut outcomes = self.0.iter().zip(args).filter_map(outcome);
+        match count {
+            1 => outcomes.next()?,
+            _ => tuple_of(outcomes.collect::<Option<SmallVec<[Owned; 8]>>>()?.iter()),
+        }
+    }
+}
+
+impl Parameter {
+    /// One parameter: a tuple of flags, a name, and a default; none for what
+    /// ctypes handles itself.
+    fn read(
+        item: &[Object],
+        argtype: Object,
+        family: impl Fn() -> Family,
+        is_int: impl Fn(Object) -> bool,
+    ) -> Option<Parameter> {
+        let flags = item.first().copied().filter(|flags| is_int(*flags))?;
+        // SAFETY: an int.
+        let flags = unsafe { capi::PyLong_AsUnsignedLongLongMask(flags.address()) };
+        let default = item.get(2).map(|object| object.address());
+        Some(match (flags & (IN | OUT | LOCALE), default) {
+            (0 | IN, default) => Parameter::In { default },
+            (flags, default) if flags == IN | OUT => Parameter::InOut { default },
+            (flags, default) if flags == IN | LOCALE => Parameter::Fixed(default),
+            (OUT, Some(default)) => Parameter::Given(default),
+            (OUT, None) => match family() {
+                Family::Array(_) => Parameter::Array(argtype.address()),
+                Family::Pointer(_) => Parameter::Target(argtype.address()),
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// The addresses of objects.
+fn addresses(objects: &[Owned]) -> SmallVec<[u64; 8]> {
+    objects.iter().map(|object| object.object().address()).collect()
+}
+
+/// What a pointer class points to; none, with an exception set, if it is not
+/// one any more.
+fn target(class: Object) -> Option<Owned> {
+    let layout = &runtime()?.known.layout;
+    info(layout, class).object(layout.info_proto).map(Owned::of)
+}
+
+/// An instance of a class, made without arguments; none with an exception set.
+fn instantiate(class: Owned) -> Option<Owned> {
+    // SAFETY: a callable, and the end.
+    let made = unsafe { capi::PyObject_CallFunctionObjArgs(class.object().address(), 0_u64) };
+    Owned::from_new(made)
+}
+
+/// What ctypes makes of an argument that is a result; none with an exception
+/// set.
+fn value_of(arg: Object) -> Option<Owned> {
+    static NAME: OnceLock<u64> = OnceLock::new();
+    let name = *NAME.get_or_init(|| {
+        // SAFETY: the GIL is held by who makes the call.
+        let py = unsafe { Python::assume_attached() };
+        PyString::intern(py, "__ctypes_from_outparam__").into_ptr() as u64
+    });
+    // SAFETY: an object, a str, and the end.
+    let value = unsafe { capi::PyObject_CallMethodObjArgs(arg.address(), name, 0_u64) };
+    Owned::from_new(value)
+}
+
+/// What `errcheck` gives; none with an exception set.
+fn check(errcheck: &Owned, result: &Owned, this: Object, args: &Owned) -> Option<Owned> {
+    let [errcheck, result, args] = [errcheck, result, args].map(|o| o.object().address());
+    // SAFETY: a callable, three objects, and the end.
+    Owned::from_new(unsafe {
+        capi::PyObject_CallFunctionObjArgs(errcheck, result, this.address(), args, 0_u64)
+    })
+}
+
+/// A tuple of objects; none with an exception set.
+pub(crate) fn tuple_of<'a>(objects: impl ExactSizeIterator<Item = &'a Owned>) -> Option<Owned> {
+    // SAFETY: the GIL is held.
+    let tuple = Owned::from_new(unsafe { capi::PyTuple_New(objects.len() as isize) })?;
+    for (index, object) in objects.enumerate() {
+        let item = Owned::of(object.object()).into_address();
+        // SAFETY: a new tuple, an index within it, and a reference for it.
+        unsafe { capi::PyTuple_SetItem(tuple.object().address(), index as isize, item) };
+    }
+    Some(tuple)
+}

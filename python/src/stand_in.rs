@@ -1,0 +1,73 @@
+//! What ctypes is given for an argument that Python code has been run for
+//! already: it finds the outcome by its own means, and makes every error.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyDict, PyType};
+
+/// The exception in which a conversion ended, to be raised in its place.
+#[pyclass(frozen)]
+pub(crate) struct Failed(PyErr);
+
+#[pymethods]
+impl Failed {
+    /// Raises it: so a `property` of it is an attribute that raises.
+    fn __call__(&self, py: Python<'_>, _owner: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(self.0.clone_ref(py))
+    }
+}
+
+impl Failed {
+    /// A stand-in for an argument whose `from_param` raised `error`.
+    ///
+    /// # Errors
+    /// `MemoryError`.
+    pub(crate) fn of(py: Python<'_>, error: PyErr) -> PyResult<Bound<'_, PyAny>> {
+        Ok(Bound::new(py, Failed(error))?.into_any())
+    }
+}
+
+/// A converter that takes an argument as it is, or raises what stands for it.
+#[pyfunction]
+fn passed(argument: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    match argument.cast::<Failed>() {
+        Ok(failed) => Err(failed.get().0.clone_ref(argument.py())),
+        Err(_) => Ok(argument),
+    }
+}
+
+static PASSED: PyOnceLock<Py<PyCFunction>> = PyOnceLock::new();
+
+/// The converter that takes an argument as it is, one for the process.
+///
+/// # Errors
+/// `MemoryError`, the first time.
+pub(crate) fn converter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    let made = PASSED.get_or_try_init(py, || Ok(wrap_pyfunction!(passed, py)?.unbind()));
+    made.map(|function| function.bind(py).as_any())
+}
+
+/// A stand-in for an object whose `_as_parameter_` was looked up, with this
+/// outcome. Its class has the name that the object's class has, since ctypes
+/// may speak of it.
+///
+/// # Errors
+/// `MemoryError`.
+pub(crate) fn with_parameter<'py>(
+    py: Python<'py>,
+    class_name: &str,
+    outcome: PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let attributes = PyDict::new(py);
+    if let Err(error) = &outcome {
+        let raise = Failed::of(py, error.clone_ref(py))?;
+        let property = py.import("builtins")?.getattr("property")?.call1((raise,))?;
+        attributes.set_item("_as_parameter_", property)?;
+    }
+    let class = py.get_type::<PyType>().call1((class_name, (), attributes))?;
+    let instance = class.call0()?;
+    if let Ok(value) = outcome {
+        instance.setattr("_as_parameter_", value)?;
+    }
+    Ok(instance)
+}
