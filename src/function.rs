@@ -11,20 +11,33 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use hotcall_asm::Stub;
-use hotcall_core::{Error, Library, Position, PreparedCall, Signature, Unplaced, Value};
+use hotcall_core::{CType, Error, Library, Position, PreparedCall, Signature, Unplaced, Value};
 use hotcall_tracer::Site;
 
 use crate::engine::Engine;
 use crate::explain::Explanation;
 use crate::generic::generic;
-use crate::rules::MOST_ARGS;
+use crate::rules::{self, MOST_ARGS};
 use crate::typed::{Mismatch, Prototype, Typed};
 
 /// What a call enters: the function's newest stub, or the generic path. It
-/// takes the values of the call and their number, a flag that is set if the
-/// call is refused, and the function's record. It returns a word whose low bytes
-/// are the payload of the result.
-pub(crate) type Entry = unsafe extern "C" fn(*const Value, usize, *mut bool, *const Record) -> u64;
+/// takes the values of the call and their number, what comes of it, and the
+/// function's record. It returns a word whose low bytes are the payload of the
+/// result.
+pub(crate) type Entry =
+    unsafe extern "C" fn(*const Value, usize, *mut Outcome, *const Record) -> u64;
+
+/// What comes of a call besides its word.
+#[repr(C)]
+pub(crate) struct Outcome {
+    /// Set if the call is refused.
+    pub(crate) refused: bool,
+    /// Where a struct that is returned is written; stubs read it.
+    pub(crate) result: *mut u8,
+}
+
+/// The tag of results that are no values.
+const STRUCT_TAG: u64 = u64::MAX;
 
 /// All that is known about one function. Its layout is fixed, so that stubs
 /// have the same text with every compiler.
@@ -71,7 +84,9 @@ impl Record {
     #[cold]
     fn refusal(&self, args: &[Value]) -> Error {
         let expected = self.call.signature().args();
-        let differs = |(given, expected): (&Value, _)| given.ctype() != expected;
+        let differs = |(given, expected): (&Value, CType)| {
+            Value::tag_of(given.ctype()) != rules::tag_for(expected)
+        };
         let function = self.name.to_string();
         match args.iter().zip(expected.iter().copied()).position(differs) {
             Some(index) if args.len() == expected.len() => {
@@ -106,10 +121,14 @@ impl Function {
         }
         let unsupported =
             || Error::LongDouble { signature: signature.clone(), position: Position::Result };
+        let result_tag = match signature.result().as_struct() {
+            Some(_) => Some(STRUCT_TAG),
+            None => Value::tag_of(signature.result()),
+        };
         let record = Record {
             target,
             entry: AtomicPtr::new(generic as Entry as *mut ()),
-            result_tag: Value::tag_of(signature.result()).ok_or_else(unsupported)?,
+            result_tag: result_tag.ok_or_else(unsupported)?,
             interpreted: AtomicU64::new(0),
             site: Site::new(engine.limits()),
             call: Arc::new(PreparedCall::new(signature)?),
@@ -120,36 +139,88 @@ impl Function {
         Ok(Function { record: Arc::new(record) })
     }
 
-    /// Calls the function with one value for each argument.
+    /// Calls the function with one value for each argument: for a struct by
+    /// value, a [`Value::Pointer`] to it.
     ///
     /// `errno` is what it was when the function starts, and what the function
     /// left when this returns.
     ///
     /// # Errors
     /// [`Error::ArgumentCount`] or [`Error::ArgumentType`] if the values are
-    /// not those of the signature; then nothing was called.
+    /// not those of the signature, [`Error::StructResult`] if the result is no
+    /// value; then nothing was called.
     ///
     /// # Safety
     /// - At this address is a function of this signature and convention.
     /// - What the function requires of its arguments, and of the thread that
     ///   calls it, holds.
+    /// - At the address that is given for a struct is one, which may be read. In
+    ///   Win64 the function may also write to one of other than 1, 2, 4 or 8
+    ///   bytes, as C's functions may to their arguments.
     /// - The function does not unwind into this one.
     #[inline]
     pub unsafe fn call(&self, args: &[Value]) -> Result<Value, Error> {
-        let record = &*self.record;
-        let mut refused = false;
-        let entry = record.entry();
-        // SAFETY:
-        // - `args` and `refused` are what an entry asks for, and `record` is
-        //   this function's own.
-        // - The caller vouches for the foreign call.
-        let word = unsafe { entry(args.as_ptr(), args.len(), &raw mut refused, record) };
-        if refused {
-            return Err(record.refusal(args));
+        if self.record.result_tag == STRUCT_TAG {
+            return Err(Error::StructResult { function: self.name().to_string() });
         }
+        // SAFETY: the caller vouches for the call, and the result is no struct.
+        let word = unsafe { self.enter(args, ptr::null_mut()) }?;
         // SAFETY: the tag is that of the result's type. The low bytes of the
         // word are a payload of this type, which for a bool means 0 or 1.
-        Ok(unsafe { mem::transmute::<[u64; 2], Value>([record.result_tag, word]) })
+        Ok(unsafe { mem::transmute::<[u64; 2], Value>([self.record.result_tag, word]) })
+    }
+
+    /// Calls a function that returns a struct, which is written to `result`.
+    ///
+    /// ```no_run
+    /// # use std::mem::MaybeUninit;
+    /// # use hotcall::{Function, Value};
+    /// # fn divide(div: &Function) -> Result<(), hotcall::Error> {
+    /// // div: fn(int, int) -> {int, int}
+    /// let mut parts = MaybeUninit::<[i32; 2]>::uninit();
+    /// // SAFETY: `div` has this signature, and 5 is not 0.
+    /// unsafe { div.call_into(&[Value::I32(17), Value::I32(5)], parts.as_mut_ptr().cast()) }?;
+    /// // SAFETY: the call wrote both.
+    /// assert_eq!(unsafe { parts.assume_init() }, [3, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Function::call`], and [`Error::StructResult`] if the result is
+    /// no struct.
+    ///
+    /// # Safety
+    /// As for [`Function::call`]; and as many bytes as the struct has may be
+    /// written at `result`, which has its alignment.
+    #[inline]
+    pub unsafe fn call_into(&self, args: &[Value], result: *mut u8) -> Result<(), Error> {
+        if self.record.result_tag != STRUCT_TAG {
+            return Err(Error::StructResult { function: self.name().to_string() });
+        }
+        // SAFETY: the caller vouches for the call and for `result`.
+        unsafe { self.enter(args, result) }.map(drop)
+    }
+
+    /// Enters the stub, or the generic path.
+    ///
+    /// # Safety
+    /// As for [`Function::call`]; and `result` is memory for a struct that the
+    /// function returns.
+    #[inline]
+    unsafe fn enter(&self, args: &[Value], result: *mut u8) -> Result<u64, Error> {
+        let record = &*self.record;
+        let mut outcome = Outcome { refused: false, result };
+        let entry = record.entry();
+        // SAFETY:
+        // - `args` and `outcome` are what an entry asks for, and `record` is
+        //   this function's own.
+        // - The caller vouches for the foreign call.
+        let word = unsafe { entry(args.as_ptr(), args.len(), &raw mut outcome, record) };
+        match outcome.refused {
+            true => Err(record.refusal(args)),
+            false => Ok(word),
+        }
     }
 
     /// The function as one of the Rust type `F`, e.g. `fn(i32, f64) -> f64`,

@@ -11,7 +11,7 @@ use hotcall_core::{PreparedCall, Value};
 use hotcall_tracer::{Helper, Host, Live, Mem, Plan, Recorder, Refusal};
 
 use crate::errno::Errno;
-use crate::function::{Entry, Record};
+use crate::function::{Entry, Outcome, Record};
 use crate::machine::Machine;
 use crate::rules;
 
@@ -19,13 +19,14 @@ use crate::rules;
 /// process: none ever crosses the frames of stubs.
 ///
 /// # Safety
-/// - `args` points to `count` values, and `refused` may be written.
+/// - `args` points to `count` values, and `outcome` may be written; its result
+///   is memory for a struct, if the function returns one.
 /// - `record` is that of a function, for which the caller vouches as in
 ///   [`Function::call`](crate::Function::call).
 pub(crate) unsafe extern "C" fn generic(
     args: *const Value,
     count: usize,
-    refused: *mut bool,
+    outcome: *mut Outcome,
     record: *const Record,
 ) -> u64 {
     // SAFETY: the caller vouches for it, and whoever calls a function has it.
@@ -33,24 +34,24 @@ pub(crate) unsafe extern "C" fn generic(
     let words = [
         args.expose_provenance() as u64,
         count as u64,
-        refused.expose_provenance() as u64,
+        outcome.expose_provenance() as u64,
         record.expose_provenance() as u64,
     ];
     // SAFETY: the rules read `count` values at `args` and a record's own fields,
-    // as the words are in this order, and write nothing. They call the record's
+    // as the words are in this order, and write to the result alone. They call the record's
     // target with words of its declared types.
     let mut host = Caller { machine: unsafe { Machine::new() }, errno: Errno::now() };
     this.interpreted.store(this.interpreted.load(Relaxed) + 1, Relaxed);
-    let outcome = match this.site.plan() {
+    let made = match this.site.plan() {
         Plan::Record => record_call(this, &mut host, words),
         Plan::Interpret | Plan::Decline => {
             rules::call(&mut Live { host: &mut host }, &this.call, words)
         }
     };
-    let word = outcome.unwrap_or_else(|refusal| {
+    let word = made.unwrap_or_else(|refusal| {
         this.site.refuse(refusal);
         // SAFETY: the caller lets it be written.
-        unsafe { *refused = true };
+        unsafe { (*outcome).refused = true };
         0
     });
     host.errno.restore();

@@ -141,9 +141,10 @@ pub use explain::Explanation;
 pub use function::Function;
 pub use hotcall_asm::{Stub, Usage};
 pub use hotcall_core::{
-    Abi, CType, Error, ParseError, Position, Signature, SignatureBuilder, Unplaced, Value,
+    Abi, CType, Error, ParseError, Position, Signature, SignatureBuilder, StructError, StructType,
+    Unplaced, Value,
 };
 pub use hotcall_tracer::{Refusal, Shape, Tier, Trace};
 pub use library::{IntoSignature, Library};
 pub use machine::Machine;
-pub use typed::{Mismatch, Plain, Prototype, Typed};
+pub use typed::{CStruct, Mismatch, Plain, Prototype, Typed};

@@ -11,12 +11,15 @@
 
 use std::ffi::c_void;
 
-use hotcall_core::PreparedCall;
+use hotcall_core::{CType, PreparedCall};
 use hotcall_tracer::{Entry, Helper, Host, Mem};
 
 /// Performs loads, stores, helper calls and foreign calls for real.
 #[derive(Debug)]
-pub struct Machine(());
+pub struct Machine {
+    /// The memory of the last struct that a function returned.
+    returned: Vec<u64>,
+}
 
 impl Machine {
     /// The machine.
@@ -26,7 +29,7 @@ impl Machine {
     /// that are alive for the whole call and calls each helper, and the foreign
     /// function, as their declarations ask.
     pub unsafe fn new() -> Machine {
-        Machine(())
+        Machine { returned: Vec::new() }
     }
 }
 
@@ -106,8 +109,18 @@ impl Host for Machine {
 
     #[inline(always)]
     fn call(&mut self, call: &PreparedCall, target: u64, args: &[u64]) -> u64 {
+        let target = target as *const c_void;
+        if let CType::Struct(of) = call.signature().result() {
+            // Memory for a struct of any alignment that C has without asking.
+            self.returned.resize(of.size().div_ceil(8) + 1, 0);
+            let place = self.returned.as_mut_ptr().cast::<u8>();
+            let place = place.wrapping_add(place.align_offset(of.align().min(16)));
+            // SAFETY: as below; the memory has a word more than the struct.
+            unsafe { call.call_into(target, args, place) };
+            return place.expose_provenance() as u64;
+        }
         // SAFETY: `Machine::new` made the caller promise that the target is a
         // function of the declared signature and that the words suit it.
-        unsafe { call.call(target as *const c_void, args) }
+        unsafe { call.call(target, args) }
     }
 }

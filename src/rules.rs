@@ -9,7 +9,7 @@ use hotcall_core::{CType, PreparedCall, Value};
 use hotcall_tracer::{Field, Mem, Ops, Refusal};
 use smallvec::SmallVec;
 
-use crate::function::Record;
+use crate::function::{Outcome, Record};
 
 /// A call has too many values, or too few.
 const VALUE_COUNT: Refusal =
@@ -40,6 +40,15 @@ fn nth(index: usize, field: Field) -> Field {
     Field { index: Some(index as u32), offset, ..field }
 }
 
+/// The field of the memory for a struct that a function returns.
+const RESULT: Field = Field::new("result", offset_of!(Outcome, result) as i32, Mem::I64);
+
+/// The tag of a value that is given for an argument: a struct is given by its
+/// address. None for a type without values.
+pub(crate) fn tag_for(ctype: CType) -> Option<u64> {
+    Value::tag_of(if ctype.as_struct().is_some() { CType::Pointer } else { ctype })
+}
+
 /// How a value of type `ctype` lies in memory; none for void and long double.
 const fn mem(ctype: CType) -> Option<Mem> {
     Some(match ctype {
@@ -49,7 +58,7 @@ const fn mem(ctype: CType) -> Option<Mem> {
         CType::U16 => Mem::U16,
         CType::I32 => Mem::I32,
         CType::U32 => Mem::U32,
-        CType::I64 | CType::U64 | CType::Pointer => Mem::I64,
+        CType::I64 | CType::U64 | CType::Pointer | CType::Struct(_) => Mem::I64,
         CType::F32 => Mem::F32,
         CType::F64 => Mem::F64,
         _ => return None,
@@ -59,7 +68,7 @@ const fn mem(ctype: CType) -> Option<Mem> {
 /// Calls a function with the array of `count` values at `args`, and gives the
 /// word of its result. The last word is the address of the function's
 /// [`Record`]: as the target is read there, equal signatures have equal traces.
-/// The word before it is for [`generic`](crate::generic::generic) alone.
+/// The word before it is the address of the call's [`Outcome`].
 ///
 /// All checks come before all payloads, so that no payload waits in a register
 /// for the check of another.
@@ -70,7 +79,7 @@ const fn mem(ctype: CType) -> Option<Mem> {
 pub(crate) fn call<O: Ops>(
     ops: &mut O,
     call: &Arc<PreparedCall>,
-    [args, count, _, record]: [O::Word; 4],
+    [args, count, outcome, record]: [O::Word; 4],
 ) -> Result<O::Word, Refusal> {
     let signature = call.signature();
     if !ops.test_is(count, signature.args().len() as u64) {
@@ -78,17 +87,42 @@ pub(crate) fn call<O: Ops>(
     }
     for (index, ctype) in signature.args().iter().enumerate() {
         let given = ops.load(args, tag(index));
-        if !ops.test_is(given, Value::tag_of(*ctype).ok_or(VALUE_TYPE)?) {
+        if !ops.test_is(given, tag_for(*ctype).ok_or(VALUE_TYPE)?) {
             return Err(VALUE_TYPE);
         }
     }
     let mut words: SmallVec<[O::Word; 16]> = SmallVec::new();
     for (index, ctype) in signature.args().iter().enumerate() {
-        words.push(ops.load(args, payload(index, mem(*ctype).ok_or(VALUE_TYPE)?)));
+        let word = ops.load(args, payload(index, mem(*ctype).ok_or(VALUE_TYPE)?));
+        match ctype {
+            CType::Struct(of) if !of.words(signature.abi()).is_empty() => {
+                for offset in (0..of.size()).step_by(8) {
+                    words.push(ops.load_bytes(word, offset, (of.size() - offset).min(8)));
+                }
+            }
+            _ => words.push(word),
+        }
     }
     let target = ops.load(record, TARGET);
     let result = ops.call(call, target, &words);
+    if let CType::Struct(of) = signature.result() {
+        let place = ops.load(outcome, RESULT);
+        copy(ops, result, place, of.size());
+        return Ok(ops.constant(0));
+    }
     Ok(payload_of(ops, signature.result(), result))
+}
+
+/// Copies the bytes of a struct.
+fn copy<O: Ops>(ops: &mut O, from: O::Word, to: O::Word, size: usize) {
+    let mut done = 0;
+    while done < size {
+        let mem = Mem::widest(size - done);
+        let field = Field::new("bytes", done as i32, mem);
+        let part = ops.load(from, field);
+        ops.store(to, field, part);
+        done += mem.size() as usize;
+    }
 }
 
 /// The word of a result: its low bytes are the payload of a value. A bool has

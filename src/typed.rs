@@ -10,7 +10,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 
-use hotcall_core::{Abi, CType, Position};
+use hotcall_core::{Abi, CType, Error, Position, StructType};
 
 use crate::function::Function;
 
@@ -59,17 +59,17 @@ impl<F: Prototype> Typed<F> {
             expected,
             given,
         };
-        let count = signature.args().len().max(F::ARGS.len());
-        for index in 0..count {
-            let [expected, given] =
-                [signature.args(), F::ARGS].map(|args| args.get(index).copied());
-            if expected != given {
+        let args = F::args();
+        for index in 0..signature.args().len().max(args.len()) {
+            let expected = signature.args().get(index).copied();
+            let given = args.get(index).copied().flatten();
+            if expected != given || given.is_none() {
                 return Err(mismatch(Position::Argument(index), expected, given));
             }
         }
-        if signature.result() != F::RESULT {
-            let types = [signature.result(), F::RESULT].map(Some);
-            return Err(mismatch(Position::Result, types[0], types[1]));
+        let (expected, given) = (Some(signature.result()), F::result());
+        if expected != given {
+            return Err(mismatch(Position::Result, expected, given));
         }
         // SAFETY: the caller vouches that this is the address of a function,
         // and a function's address is not null.
@@ -101,7 +101,9 @@ pub struct Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Mismatch { function, position, expected, given } = self;
-        let text = |ctype: &Option<CType>| ctype.map_or("missing", CType::name);
+        let text = |ctype: &Option<CType>| {
+            ctype.map_or_else(|| "missing".to_string(), |ctype| ctype.to_string())
+        };
         write!(f, "{position} of `{function}` is {}; ", text(expected))?;
         write!(f, "in the Rust type it is {}", text(given))
     }
@@ -115,10 +117,88 @@ mod sealed {
 }
 
 /// A Rust type that is passed like a C type: `i8` to `u64`, `isize`, `usize`,
-/// `f32`, `f64`, `bool`, pointers, and for results `()`.
+/// `f32`, `f64`, `bool`, pointers, structs of [`c_struct!`](crate::c_struct), and
+/// for results `()`.
 pub trait Plain: Copy + sealed::Sealed {
     /// That C type.
-    const CTYPE: CType;
+    ///
+    /// # Errors
+    /// Why a struct cannot be passed by value.
+    fn ctype() -> Result<CType, Error>;
+}
+
+/// A struct with the layout of C's, made by [`c_struct!`](crate::c_struct).
+///
+/// # Safety
+/// The type is `#[repr(C)]`, and its fields are these, at these offsets.
+pub unsafe trait CStruct: Copy {
+    /// Its fields, each with its offset in bytes.
+    ///
+    /// # Errors
+    /// Why a field cannot be passed by value.
+    fn fields() -> Result<Vec<(usize, CType)>, Error>;
+}
+
+impl<T: CStruct> sealed::Sealed for T {}
+impl<T: CStruct> Plain for T {
+    fn ctype() -> Result<CType, Error> {
+        StructType::with_layout(T::fields()?, size_of::<T>(), align_of::<T>()).map(CType::Struct)
+    }
+}
+
+/// Defines a struct with C's layout that foreign functions take and return by
+/// value.
+///
+/// ```
+/// use hotcall::{CType, Plain};
+///
+/// hotcall::c_struct! {
+///     /// What `div` gives.
+///     #[derive(Debug, PartialEq)]
+///     pub struct Div {
+///         pub quotient: i32,
+///         pub remainder: i32,
+///     }
+/// }
+///
+/// assert_eq!(Div::ctype()?, CType::struct_of(&[CType::I32, CType::I32])?);
+///
+/// # #[cfg(target_os = "linux")] {
+/// // SAFETY: the C library needs nothing.
+/// let libc = unsafe { hotcall::Library::open("libc.so.6") }?;
+/// let div = libc.function("div", "fn(int, int) -> {int, int}")?;
+/// // SAFETY: `div` has this signature.
+/// let div: hotcall::Typed<fn(i32, i32) -> Div> = unsafe { div.typed() }?;
+/// // SAFETY: 5 is not 0.
+/// assert_eq!(unsafe { div.call(17, 5) }, Div { quotient: 3, remainder: 2 });
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[macro_export]
+macro_rules! c_struct {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $ty:ty),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        $vis struct $name {
+            $($(#[$field_meta])* $field_vis $field: $ty,)*
+        }
+
+        // SAFETY: the type is defined above with these fields.
+        unsafe impl $crate::CStruct for $name {
+            fn fields() -> Result<Vec<(usize, $crate::CType)>, $crate::Error> {
+                Ok(vec![$((
+                    ::core::mem::offset_of!($name, $field),
+                    <$ty as $crate::Plain>::ctype()?,
+                ),)*])
+            }
+        }
+    };
 }
 
 /// One row for each Rust type: the C type that it is passed like.
@@ -126,7 +206,9 @@ macro_rules! plain {
     ($($rust:ty => $ctype:ident,)*) => {$(
         impl sealed::Sealed for $rust {}
         impl Plain for $rust {
-            const CTYPE: CType = CType::$ctype;
+            fn ctype() -> Result<CType, Error> {
+                Ok(CType::$ctype)
+            }
         }
     )*};
 }
@@ -150,20 +232,24 @@ plain! {
 
 impl<T> sealed::Sealed for *const T {}
 impl<T> Plain for *const T {
-    const CTYPE: CType = CType::Pointer;
+    fn ctype() -> Result<CType, Error> {
+        Ok(CType::Pointer)
+    }
 }
 
 impl<T> sealed::Sealed for *mut T {}
 impl<T> Plain for *mut T {
-    const CTYPE: CType = CType::Pointer;
+    fn ctype() -> Result<CType, Error> {
+        Ok(CType::Pointer)
+    }
 }
 
 /// A Rust function type with up to 12 [`Plain`] arguments and a plain result.
 pub trait Prototype: sealed::Sealed {
-    /// The C types of its arguments.
-    const ARGS: &'static [CType];
+    /// The C types of its arguments; none for what cannot be passed.
+    fn args() -> Vec<Option<CType>>;
     /// The C type of its result.
-    const RESULT: CType;
+    fn result() -> Option<CType>;
 }
 
 /// Calls `target` as a function of this type and convention.
@@ -196,8 +282,13 @@ macro_rules! prototype {
     ($($arg:ident)*) => {
         impl<$($arg: Plain,)* Z: Plain> sealed::Sealed for fn($($arg),*) -> Z {}
         impl<$($arg: Plain,)* Z: Plain> Prototype for fn($($arg),*) -> Z {
-            const ARGS: &'static [CType] = &[$($arg::CTYPE),*];
-            const RESULT: CType = Z::CTYPE;
+            fn args() -> Vec<Option<CType>> {
+                vec![$($arg::ctype().ok()),*]
+            }
+
+            fn result() -> Option<CType> {
+                Z::ctype().ok()
+            }
         }
 
         impl<$($arg: Plain,)* Z: Plain> Typed<fn($($arg),*) -> Z> {

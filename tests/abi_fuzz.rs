@@ -8,7 +8,6 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
@@ -16,52 +15,18 @@ use std::{env, fs};
 use hotcall::{Abi, CType, Engine, Function, Library, Options, Signature, Tier, Value};
 use hotcall_core::PreparedCall;
 
+#[path = "abi_fuzz/given.rs"]
+mod given;
+#[path = "abi_fuzz/source.rs"]
+mod source;
+
+use given::Given;
+use source::{FACTOR, HEAD, Row, TYPES, is_promoted, mixed, read, source};
+
 /// Signatures that share one compilation of C.
 const BATCH: usize = 200;
 /// Arguments at most.
 const MOST: usize = 20;
-/// Seeds are mixed with this, and arguments to results; [`HEAD`] has it too.
-const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// What arguments and results may be, with its name in C, that of what it is
-/// promoted to, and how C widens it to a word: from the variable `x`.
-///
-/// Callers extend narrow integers to 32 bits: no document says so, but clang
-/// relies on it where it compiles the callee. A function with promoted types
-/// sees whether they do. Stubs always do it; libffi does not in Win64, nor on
-/// the stack.
-#[rustfmt::skip] // One row per type.
-const TYPES: [(CType, &str, &str, &str); 12] = [
-    (CType::Bool,    "_Bool",              "unsigned",           "x"),
-    (CType::I8,      "signed char",        "int",                "x"),
-    (CType::U8,      "unsigned char",      "unsigned",           "x"),
-    (CType::I16,     "short",              "int",                "x"),
-    (CType::U16,     "unsigned short",     "unsigned",           "x"),
-    (CType::I32,     "int",                "int",                "x"),
-    (CType::U32,     "unsigned",           "unsigned",           "x"),
-    (CType::I64,     "long long",          "long long",          "x"),
-    (CType::U64,     "unsigned long long", "unsigned long long", "x"),
-    (CType::Pointer, "void *",             "void *",             "(word)x"),
-    (CType::F32,     "float",              "float",              "bits32(x)"),
-    (CType::F64,     "double",             "double",             "bits64(x)"),
-];
-
-/// The head of each batch's source.
-const HEAD: &str = "
-typedef unsigned long long word;
-word seen[20];
-word *place(void) { return seen; }
-static word bits32(float x) { union { float f; unsigned w; } u = { x }; return u.w; }
-static word bits64(double x) { union { double f; word w; } u = { x }; return u.w; }
-static float as32(word x) { union { unsigned w; float f; } u = { (unsigned)x }; return u.f; }
-static double as64(word x) { union { word w; double f; } u = { x }; return u.f; }
-__attribute__((noinline)) static word fold(word mix, int count)
-{
-    for (int i = 0; i < count; i++) mix = mix * 0x9e3779b97f4a7c15u + seen[i];
-    return mix;
-}
-";
-
 /// xorshift64*: the tests need no more.
 struct Random(u64);
 
@@ -90,15 +55,40 @@ impl Random {
         from[self.below(from.len())]
     }
 
+    /// A type: often one of `kinds`, else a struct of a few.
+    fn ctype(&mut self, kinds: &[Row]) -> CType {
+        match self.below(4) {
+            0 => self.structure(kinds, 2),
+            _ => self.pick(kinds).0,
+        }
+    }
+
+    /// A struct, mostly of a size that is passed in registers, with structs in it.
+    fn structure(&mut self, kinds: &[Row], depth: usize) -> CType {
+        let most = self.pick(&[1, 2, 2, 3, 4, 6, 9]);
+        let mut fields = Vec::new();
+        for _ in 0..=self.below(most) {
+            let field = match depth > 0 && self.below(5) == 0 {
+                true => self.structure(kinds, depth - 1),
+                false => self.pick(kinds).0,
+            };
+            // Arrays are fields that repeat.
+            let times = self.pick(&[1, 1, 1, 1, 2, 3]);
+            fields.extend(std::iter::repeat_n(field, times));
+        }
+        // A struct of which 8 bytes are padding has no place.
+        CType::struct_of(&fields).unwrap_or(CType::F64)
+    }
+
     fn signature(&mut self) -> Signature {
         let mut result = CType::Void;
         if self.below(16) > 0 {
-            result = self.pick(&TYPES).0;
+            result = self.ctype(&TYPES);
         }
         // Often one kind of register is used up.
         let most = self.pick(&[4, 8, 14, MOST]);
         let kinds = self.pick(&[&TYPES[..], &TYPES[..], &TYPES[..10], &TYPES[10..]]);
-        let args: Vec<CType> = (0..self.below(most + 1)).map(|_| self.pick(kinds).0).collect();
+        let args: Vec<CType> = (0..self.below(most + 1)).map(|_| self.ctype(kinds)).collect();
         let abi = self.pick(&[Abi::SystemV, Abi::SystemV, Abi::Win64]);
         Signature::returning(result).args(args).with_abi(abi).build().unwrap()
     }
@@ -109,50 +99,6 @@ impl Random {
             [0, 1, u64::MAX, 1 << 63, (1 << 63) - 1, 0x8000_0000, 0x7fff_8080, 0x7ff8 << 48];
         let word = if self.below(3) == 0 { self.pick(&extremes) } else { self.next() };
         Value::from_word(ctype, word).unwrap()
-    }
-}
-
-/// The row of a type that arguments have.
-fn row(ctype: CType) -> (CType, &'static str, &'static str, &'static str) {
-    *TYPES.iter().find(|row| row.0 == ctype).unwrap()
-}
-
-/// Whether the C function of this index has promoted types.
-fn is_promoted(index: usize) -> bool {
-    index % 2 == 1
-}
-
-/// A C function of this signature: `f3` has the index 3.
-fn source(index: usize, signature: &Signature) -> String {
-    let args: Vec<String> = (signature.args().iter().enumerate())
-        .map(|(nth, arg)| (nth, row(*arg)))
-        .map(|(nth, row)| format!("{} a{nth}", if is_promoted(index) { row.2 } else { row.1 }))
-        .collect();
-    let args = if args.is_empty() { "void".to_string() } else { args.join(", ") };
-    let convention = if signature.abi() == Abi::Win64 { "__attribute__((ms_abi)) " } else { "" };
-    let (result, give) = match signature.result() {
-        CType::Void => ("void", "".to_string()),
-        CType::F32 => ("float", "return as32(mix);".to_string()),
-        CType::F64 => ("double", "return as64(mix);".to_string()),
-        CType::Bool => ("_Bool", "return mix & 1;".to_string()),
-        ctype => (row(ctype).1, format!("return ({})mix;", row(ctype).1)),
-    };
-    let mut text = format!("{convention}{result} f{index}({args}) {{\n");
-    for (nth, arg) in signature.args().iter().enumerate() {
-        let widened = row(*arg).3.replace('x', &format!("a{nth}"));
-        let _ = writeln!(text, "seen[{nth}] = (word){widened};");
-    }
-    let _ = writeln!(text, "word mix = fold({index}, {});\n{give} }}", signature.args().len());
-    text
-}
-
-/// What the C function returns, as a word.
-fn mixed(index: usize, signature: &Signature, words: &[u64]) -> u64 {
-    let mix =
-        words.iter().fold(index as u64, |mix, word| mix.wrapping_mul(FACTOR).wrapping_add(*word));
-    match signature.result() {
-        CType::Bool => mix & 1,
-        result => result.canonical(mix),
     }
 }
 
@@ -183,44 +129,78 @@ struct Subject<'a> {
 impl Subject<'_> {
     /// Forgets what was seen, makes a call, and tells what it did: what C saw,
     /// and what came back.
-    fn observe(&self, call: impl FnOnce() -> u64) -> (Vec<u64>, u64) {
+    fn observe(&self, count: usize, call: impl FnOnce() -> Vec<u64>) -> (Vec<u64>, Vec<u64>) {
         // SAFETY: `seen` of the library has this size, and only this thread
         // uses it.
-        let seen = unsafe { std::slice::from_raw_parts_mut(self.seen, MOST) };
+        let seen = unsafe { std::slice::from_raw_parts_mut(self.seen, SEEN) };
         seen.fill(!0);
         let result = call();
         // SAFETY: as above; the call wrote to it.
-        let seen = unsafe { std::slice::from_raw_parts(self.seen, self.signature.args().len()) };
+        let seen = unsafe { std::slice::from_raw_parts(self.seen, count) };
         (seen.to_vec(), result)
     }
 
     /// Makes one call in each way. `tier` is where the first must be made.
     fn check(&self, random: &mut Random, tier: Tier) {
-        let args: Vec<Value> = self.signature.args().iter().map(|arg| random.value(*arg)).collect();
-        let words: Vec<u64> = args.iter().map(|arg| arg.word()).collect();
-        let want = (words.clone(), mixed(self.index, self.signature, &words));
+        let given: Vec<Given> =
+            self.signature.args().iter().map(|arg| Given::new(random, *arg)).collect();
+        let scalars: Vec<u64> = given.iter().flat_map(Given::scalars).collect();
+        let want = (scalars.clone(), mixed(self.index, self.signature, &scalars));
+        let promoted = is_promoted(self.index);
 
         let before = self.function.explain().interpreted;
-        let got = self.observe(|| {
-            // SAFETY: the source was made for this signature, and takes any values.
-            let result = unsafe { self.function.call(&args) }.unwrap();
-            assert_eq!(result.ctype(), self.signature.result());
-            result.word()
-        });
+        let got = self.observe(scalars.len(), || self.call_function(&given));
         let explanation = self.function.explain();
         let interpreted = explanation.interpreted - before;
         assert_eq!(interpreted, u64::from(tier == Tier::Interpreter), "{explanation}");
-        if tier == Tier::Stub || !is_promoted(self.index) {
-            assert_eq!(got, want, "{args:?}\n{explanation}");
+        if tier == Tier::Stub || !promoted {
+            assert_eq!(got, want, "{given:?}\n{explanation}");
         }
-        if !is_promoted(self.index) {
-            // SAFETY: as above.
-            let got =
-                self.observe(|| unsafe { self.prepared.call(self.function.address(), &words) });
-            assert_eq!(got, want, "libffi: {}\n{args:?}", self.signature);
+        if !promoted {
+            let got = self.observe(scalars.len(), || self.call_prepared(&given));
+            assert_eq!(got, want, "libffi: {}\n{given:?}", self.signature);
         }
     }
+
+    fn call_function(&self, given: &[Given]) -> Vec<u64> {
+        // In Win64 a function may write to its structs: each call has its own.
+        let given = given.to_vec();
+        let args: Vec<Value> = given.iter().map(Given::value).collect();
+        let result = self.signature.result();
+        if result.as_struct().is_some() {
+            let mut bytes = vec![0_u64; result.size().div_ceil(8)];
+            let place = bytes.as_mut_ptr().cast();
+            // SAFETY: the source was made for this signature, and takes any
+            // values; there is memory for the result.
+            unsafe { self.function.call_into(&args, place) }.unwrap();
+            return read(result, &bytes.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>());
+        }
+        // SAFETY: as above.
+        let value = unsafe { self.function.call(&args) }.unwrap();
+        assert_eq!(value.ctype(), result);
+        if result == CType::Void { Vec::new() } else { vec![value.word()] }
+    }
+
+    fn call_prepared(&self, given: &[Given]) -> Vec<u64> {
+        let given = given.to_vec();
+        let abi = self.signature.abi();
+        let words: Vec<u64> = given.iter().flat_map(|given| given.words(abi)).collect();
+        let (target, result) = (self.function.address(), self.signature.result());
+        if result.as_struct().is_some() {
+            let mut bytes = vec![0_u64; result.size().div_ceil(8)];
+            let place = bytes.as_mut_ptr().cast();
+            // SAFETY: as for `call_function`.
+            unsafe { self.prepared.call_into(target, &words, place) };
+            return read(result, &bytes.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>());
+        }
+        // SAFETY: as for `call_function`.
+        let word = unsafe { self.prepared.call(target, &words) };
+        if result == CType::Void { Vec::new() } else { vec![word] }
+    }
 }
+
+/// Words that a function may record.
+const SEEN: usize = 2000;
 
 /// Compiles and compares the batch of a seed.
 fn run(seed: u64, engine: &Engine, folder: &Path) {

@@ -1,7 +1,7 @@
 //! Lowering of calls: arguments go to their places all at once, then the call,
 //! then the result goes home.
 
-use hotcall_core::Place;
+use hotcall_core::{Class, Place};
 use hotcall_tracer::{Helper, Ty, Val};
 use iced_x86::Code;
 
@@ -9,7 +9,7 @@ use crate::emit::At;
 use crate::lower::{Lower, Source};
 use crate::parmove::{Move, sequence};
 use crate::plan::{CallPlan, call_args};
-use crate::regs::{CONSTANT, PASSING, RESULT, Reg, VECTOR_RESULT};
+use crate::regs::{CONSTANT, PASSING, RESULT, RESULTS, Reg, VECTOR_RESULT, VECTOR_RESULTS};
 
 impl<'a> Lower<'a> {
     /// The plan of the next call. Calls are emitted in the order of the plan.
@@ -38,7 +38,25 @@ impl<'a> Lower<'a> {
             self.asm.number(Reg::RAX, call.places.vector_registers.into());
         }
         self.asm.r(Code::Call_rm64, CONSTANT.full());
-        self.receive(val);
+        match call.returned {
+            Some(of) => self.receive_struct(val, of.words(call.callee.abi)),
+            None => self.receive(val),
+        }
+    }
+
+    /// A struct that was returned in registers goes to the frame; its address
+    /// goes home.
+    fn receive_struct(&mut self, val: Val, words: &[Class]) {
+        self.forget(CONSTANT);
+        let place = self.frame.returned();
+        let (mut ints, mut vectors) = (RESULTS.into_iter(), VECTOR_RESULTS.into_iter());
+        for (class, offset) in words.iter().zip([0, 8]) {
+            let from = if *class == Class::Int { ints.next() } else { vectors.next() };
+            let from = from.expect("a struct has at most two words");
+            self.asm.store(At { offset: place.offset + offset, ..place }, from);
+        }
+        self.asm.rm(Code::Lea_r64_m, RESULT.full(), place);
+        self.write(val, RESULT);
     }
 
     /// Moves the arguments to their places and the target to [`CONSTANT`].
@@ -57,6 +75,7 @@ impl<'a> Lower<'a> {
             match (call.callee.register(*place), *place) {
                 (Some(to), _) => to_register(to, source),
                 (None, Place::Stack(offset)) => self.pass_on_stack(source, offset),
+                (None, Place::Copy { offset, size }) => self.copy_to_stack(source, offset, size),
                 (None, _) => unreachable!("a place is a register or on the stack"),
             }
         }
@@ -67,10 +86,39 @@ impl<'a> Lower<'a> {
         }
         for (to, source) in fills {
             match source {
+                Source::Number(word) if to.is_vector() => {
+                    self.asm.number(PASSING, word);
+                    self.asm.mov(to, PASSING);
+                }
                 Source::Number(word) => self.asm.number(to, word),
                 Source::Slot(at) => self.asm.load(to, at),
                 Source::Reg(_) => unreachable!("registers are moved in parallel"),
             }
+        }
+        if let Some(to) = call.places.result.and_then(|place| call.callee.register(place)) {
+            self.asm.rm(Code::Lea_r64_m, to.full(), self.frame.returned());
+        }
+    }
+
+    /// Copies the bytes of a struct, and none behind them, to the stack.
+    fn copy_to_stack(&mut self, source: Source, offset: u32, size: u32) {
+        let base = match source {
+            Source::Reg(reg) => reg,
+            Source::Number(word) => {
+                self.hold(word);
+                CONSTANT
+            }
+            Source::Slot(slot) => {
+                self.forget(CONSTANT);
+                self.asm.load(CONSTANT, slot);
+                CONSTANT
+            }
+        };
+        let mut done = 0;
+        while done < size {
+            let from = At { base, offset: done.cast_signed() };
+            let to = At { base: Reg::RSP, offset: (offset + done).cast_signed() };
+            done += self.asm.copy_part(to, from, PASSING, size - done);
         }
     }
 

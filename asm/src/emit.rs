@@ -202,6 +202,20 @@ impl Assembler {
         self.mr(code, at, from.full());
     }
 
+    /// Copies the largest part of at most `size` bytes that a register takes, by
+    /// way of `passing`; gives its size.
+    pub(crate) fn copy_part(&mut self, to: At, from: At, passing: Reg, size: u32) -> u32 {
+        let (load, store, part, bytes) = match size {
+            8.. => (Code::Mov_r64_rm64, Code::Mov_rm64_r64, passing.full(), 8),
+            4.. => (Code::Mov_r32_rm32, Code::Mov_rm32_r32, passing.low32(), 4),
+            2.. => (Code::Mov_r16_rm16, Code::Mov_rm16_r16, passing.low16(), 2),
+            _ => (Code::Mov_r8_rm8, Code::Mov_rm8_r8, passing.low8(), 1),
+        };
+        self.rm(load, part, from);
+        self.mr(store, to, part);
+        bytes
+    }
+
     /// A label whose place is not known yet.
     pub(crate) fn label(&mut self) -> Label {
         self.labels.push(usize::MAX);

@@ -2,9 +2,10 @@
 //! stack pointer, and the code that builds and removes it.
 //!
 //! From high to low addresses: the return address, the caller's rbp (rbp points
-//! here), saved registers, slots, saved vectors, arguments of the calls made
-//! (rsp points here). Frame-pointer unwinders find their way through a stub.
+//! here), saved registers, slots, saved vectors, the struct that a call returns,
+//! arguments of the calls made (rsp points here). Frame-pointer unwinders find their way through a stub.
 
+use hotcall_core::StructType;
 use hotcall_tracer::Refusal;
 use iced_x86::Code;
 
@@ -25,6 +26,8 @@ pub(crate) struct Frame {
     slots: u32,
     /// Bytes below the saved registers. Keeps rsp a multiple of 16.
     below: u32,
+    /// The bytes for arguments: a struct that is returned lies above them.
+    outgoing: u32,
 }
 
 /// The size of a page. A larger frame touches each page that it spans, in
@@ -40,17 +43,19 @@ impl Frame {
     /// [`FRAME_TOO_LARGE`] beyond 64 KiB.
     pub(crate) fn new(plan: &Plan, homes: &Homes, host: &Convention) -> Result<Frame, Refusal> {
         let mut changed = homes.used;
-        let mut outgoing = 0;
+        let (mut outgoing, mut returned) = (0, 0);
         for call in &plan.calls {
             // What the callee may change must be kept for our caller here.
             changed = changed.or(host.preserved.minus(call.callee.preserved));
             outgoing = outgoing.max(u64::from(call.places.stack_bytes));
+            let bytes = call.returned.map_or(0, StructType::size) as u64;
+            returned = returned.max(bytes.next_multiple_of(16));
         }
         let kept = changed.and(host.preserved);
         let (vectors, saved): (Vec<Reg>, Vec<Reg>) = kept.iter().partition(|reg| reg.is_vector());
         let wide = 16 * vectors.len() as u64;
         let pushed = 8 * saved.len() as u64;
-        let below = 8 * u64::from(homes.slots) + wide + outgoing;
+        let below = 8 * u64::from(homes.slots) + wide + returned + outgoing;
         // Behind `push rbp` the stack pointer is a multiple of 16.
         let below = (pushed + below).next_multiple_of(16) - pushed;
         if below > LIMIT {
@@ -61,6 +66,7 @@ impl Frame {
             saved_vectors: RegSet::of(&vectors),
             slots: homes.slots,
             below: below as u32,
+            outgoing: outgoing as u32,
         })
     }
 
@@ -68,6 +74,11 @@ impl Frame {
     pub(crate) fn slot(&self, index: u32) -> At {
         let words = self.saved.iter().count() as u32 + index + 1;
         At { base: Reg::RBP, offset: -8 * words.cast_signed() }
+    }
+
+    /// Where a struct lies that a call returns.
+    pub(crate) fn returned(&self) -> At {
+        At { base: Reg::RSP, offset: self.outgoing.cast_signed() }
     }
 
     /// The saved vectors, and where they lie.

@@ -2,7 +2,7 @@
 //! instructions are emitted at all, which are folded into the one that uses
 //! them, how long each value lives, and whether calls interrupt its life.
 
-use hotcall_core::{Abi, CType, Places, Unplaced};
+use hotcall_core::{Abi, CType, Place, Places, StructType, Unplaced};
 use hotcall_tracer::{Data, Effect, Inst, Op, Refusal, Trace, Ty, Val};
 
 use crate::refusals::{FRAME_TOO_LARGE, INVALID_TRACE, LONG_DOUBLE};
@@ -28,6 +28,8 @@ pub(crate) struct CallPlan {
     pub(crate) callee: &'static Convention,
     /// The places of the arguments, without the target's address.
     pub(crate) places: Places,
+    /// The struct that it returns, if it returns one.
+    pub(crate) returned: Option<&'static StructType>,
 }
 
 /// The answers, for each instruction or its value.
@@ -44,6 +46,10 @@ pub(crate) struct Plan {
     /// The calls, in order.
     pub(crate) calls: Vec<CallPlan>,
 }
+
+/// The largest struct in bytes that a stub copies to the stack: the code has an
+/// instruction or two for each word of it.
+const MOST_COPIED: u32 = 1024;
 
 /// The number that `val` always is: then each use makes it afresh.
 pub(crate) fn constant(trace: &Trace, val: Val) -> Option<u64> {
@@ -142,13 +148,16 @@ fn place_calls(
         if fates[index] != Fate::Emit {
             continue;
         }
+        let mut returned = None;
         let (callee, places) = match &inst.data {
             Data::Call(call) => {
                 let signature = call.signature();
                 if signature.result() == CType::LongDouble {
                     return Err(LONG_DOUBLE);
                 }
-                (convention(signature.abi()), signature.abi().places(signature.args()))
+                returned = signature.result().as_struct();
+                let places = signature.abi().places(signature.args(), signature.result());
+                (convention(signature.abi()), places)
             }
             Data::Helper(helper) => (host, helper_places(host.abi, helper.entry.params())),
             _ => continue,
@@ -158,7 +167,12 @@ fn place_calls(
             Unplaced::TooMany => FRAME_TOO_LARGE,
             _ => INVALID_TRACE,
         })?;
-        calls.push(CallPlan { index, callee, places });
+        let is_large =
+            |place: &Place| matches!(place, Place::Copy { size, .. } if *size > MOST_COPIED);
+        if places.args.iter().any(is_large) {
+            return Err(FRAME_TOO_LARGE);
+        }
+        calls.push(CallPlan { index, callee, places, returned });
     }
     Ok(calls)
 }
@@ -172,7 +186,7 @@ fn helper_places(abi: Abi, params: &[Ty]) -> Result<Places, Unplaced> {
             Ty::F32 => CType::F32,
         })
         .collect();
-    abi.places(&ctypes)
+    abi.places(&ctypes, CType::Void)
 }
 
 /// The last reader of each value. What is folded reads when its user does, and

@@ -151,7 +151,7 @@ impl Convention {
         match place {
             Place::Gp(index) => Some(self.ints[usize::from(index)]),
             Place::Fp(index) => Some(Reg::xmm(index)),
-            Place::Stack(_) => None,
+            Place::Stack(_) | Place::Copy { .. } => None,
         }
     }
 
@@ -165,6 +165,10 @@ impl Convention {
 pub(crate) const RESULT: Reg = Reg::RAX;
 /// Where a double or a float is returned.
 pub(crate) const VECTOR_RESULT: Reg = Reg::xmm(0);
+/// Where the words of a struct are returned, by their classes.
+pub(crate) const RESULTS: [Reg; 2] = [RESULT, Reg::RDX];
+/// The same for doubles and floats.
+pub(crate) const VECTOR_RESULTS: [Reg; 2] = [VECTOR_RESULT, Reg::xmm(1)];
 
 const fn vectors<const N: usize>(mut first: u8, step: i8) -> [Reg; N] {
     let mut regs = [Reg::xmm(0); N];

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::StructType;
 use crate::types::{CType, Class};
 
 /// A calling convention.
@@ -31,13 +32,24 @@ pub enum Place {
     /// multiple of 8. The first is 0 for System V and 32 for Win64, behind
     /// the shadow space.
     Stack(u32),
+    /// A struct in memory, whose address the word is: it is copied to this byte
+    /// offset from the stack pointer at the call instruction.
+    Copy {
+        /// The offset, a multiple of the struct's alignment and of 8.
+        offset: u32,
+        /// How many bytes there are.
+        size: u32,
+    },
 }
 
 /// Where all the arguments of a call are; made by [`Abi::places`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
-    /// One place for each argument, in order. No two are the same.
+    /// One place for each word of the arguments, in order; a struct in registers
+    /// has several, see [`CType::words`]. No two are the same.
     pub args: Vec<Place>,
+    /// The place of the address of memory for the result, if the callee gets one.
+    pub result: Option<Place>,
     /// How many bytes below its own frame the caller reserves for arguments,
     /// the shadow space included. A multiple of 16.
     pub stack_bytes: u32,
@@ -90,12 +102,15 @@ impl Abi {
         }
     }
 
-    /// Where each of the arguments `args` goes in a call to a function that
-    /// is not variadic.
+    /// Where each of the arguments `args` goes in a call to a function, variadic
+    /// or not, with this result.
     ///
     /// In System V the two kinds of register are counted apart. In Win64 the
     /// position of an argument is also the index of its register, so each
     /// argument in a register leaves one of the other kind unused.
+    ///
+    /// A struct goes to registers as a whole or not at all. In Win64, one that is
+    /// no word is passed by its address.
     ///
     /// # Errors
     /// [`Unplaced`] for the first argument that has no place.
@@ -103,34 +118,103 @@ impl Abi {
     /// Source: System V ABI, AMD64 supplement, section 3.2.3; Microsoft,
     /// "x64 calling convention", sections "Parameter passing" and "Calling
     /// convention defaults".
-    pub fn places(self, args: &[CType]) -> Result<Places, Unplaced> {
+    pub fn places(self, args: &[CType], result: CType) -> Result<Places, Unplaced> {
+        let mut placer = Placer {
+            abi: self,
+            gp: 0,
+            fp: 0,
+            stack_bytes: self.shadow_bytes(),
+            vector_registers: 0,
+        };
+        let result = match result.is_returned_in_memory(self) {
+            true => Some(placer.word(Class::Int)?),
+            false => None,
+        };
         let mut places = Vec::with_capacity(args.len());
-        let (mut gp, mut fp, mut vector_registers) = (0, 0, 0);
-        let mut stack_bytes = self.shadow_bytes();
         for arg in args {
-            let place = match arg.class() {
-                Class::Int if gp < self.gp_registers() => Place::Gp(gp),
-                Class::Float32 | Class::Float64 if fp < self.fp_registers() => Place::Fp(fp),
-                Class::Int | Class::Float32 | Class::Float64 => Place::Stack(stack_bytes),
-                Class::X87 => return Err(Unplaced::LongDouble),
-                Class::None => return Err(Unplaced::Void),
-            };
-            match place {
-                Place::Gp(_) => gp += 1,
-                Place::Fp(_) => fp += 1,
-                Place::Stack(_) => {
-                    stack_bytes = stack_bytes.checked_add(SLOT).ok_or(Unplaced::TooMany)?;
+            match (arg.as_struct(), arg.classes(self)) {
+                (Some(of), []) if self == Abi::SystemV => places.push(placer.copy(of)?),
+                (Some(_), []) => places.push(placer.word(Class::Int)?),
+                (Some(_), words) if !placer.fits(words) => {
+                    for _ in words {
+                        places.push(placer.on_stack()?);
+                    }
+                }
+                (_, words) => {
+                    for class in words {
+                        places.push(placer.word(*class)?);
+                    }
+                    if words.is_empty() {
+                        return Err(Unplaced::Void);
+                    }
                 }
             }
-            vector_registers += u8::from(matches!(place, Place::Fp(_)));
-            if self == Abi::Win64 {
-                gp = gp.max(fp);
-                fp = gp;
-            }
-            places.push(place);
         }
+        let stack_bytes = placer.stack_bytes;
         let stack_bytes = stack_bytes.checked_next_multiple_of(16).ok_or(Unplaced::TooMany)?;
-        Ok(Places { args: places, stack_bytes, vector_registers })
+        let vector_registers = placer.vector_registers;
+        Ok(Places { args: places, result, stack_bytes, vector_registers })
+    }
+}
+
+/// What is taken already while arguments are placed.
+struct Placer {
+    abi: Abi,
+    gp: u8,
+    fp: u8,
+    stack_bytes: u32,
+    vector_registers: u8,
+}
+
+impl Placer {
+    /// The next place for a word.
+    fn word(&mut self, class: Class) -> Result<Place, Unplaced> {
+        let place = match class {
+            Class::Int if self.gp < self.abi.gp_registers() => Place::Gp(self.gp),
+            Class::Float32 | Class::Float64 if self.fp < self.abi.fp_registers() => {
+                Place::Fp(self.fp)
+            }
+            Class::Int | Class::Float32 | Class::Float64 => return self.on_stack(),
+            Class::X87 => return Err(Unplaced::LongDouble),
+            Class::None | Class::Struct => return Err(Unplaced::Void),
+        };
+        match place {
+            Place::Fp(_) => {
+                self.fp += 1;
+                self.vector_registers += 1;
+            }
+            _ => self.gp += 1,
+        }
+        if self.abi == Abi::Win64 {
+            self.gp = self.gp.max(self.fp);
+            self.fp = self.gp;
+        }
+        Ok(place)
+    }
+
+    /// The next place for a word on the stack.
+    fn on_stack(&mut self) -> Result<Place, Unplaced> {
+        let offset = self.stack_bytes;
+        self.stack_bytes = offset.checked_add(SLOT).ok_or(Unplaced::TooMany)?;
+        Ok(Place::Stack(offset))
+    }
+
+    /// The next place for the bytes of a struct.
+    fn copy(&mut self, of: &StructType) -> Result<Place, Unplaced> {
+        let size = u32::try_from(of.size()).map_err(|_| Unplaced::TooMany)?;
+        let align = u32::try_from(of.align()).map_err(|_| Unplaced::TooMany)?.max(SLOT);
+        let offset = self.stack_bytes.checked_next_multiple_of(align);
+        let end = offset.and_then(|offset| offset.checked_add(size));
+        let end = end.and_then(|end| end.checked_next_multiple_of(SLOT));
+        self.stack_bytes = end.ok_or(Unplaced::TooMany)?;
+        Ok(Place::Copy { offset: offset.ok_or(Unplaced::TooMany)?, size })
+    }
+
+    /// Whether registers are left for all words of a struct.
+    fn fits(&self, words: &[Class]) -> bool {
+        let ints = words.iter().filter(|class| **class == Class::Int).count();
+        usize::from(self.abi.gp_registers() - self.gp) >= ints
+            && usize::from(self.abi.fp_registers() - self.fp) >= words.len() - ints
     }
 }
 
@@ -145,13 +229,14 @@ impl fmt::Display for Abi {
     }
 }
 
-/// Prints `gp0`, `fp0`, or `stack+0`.
+/// Prints `gp0`, `fp0`, `stack+0`, or `copy+0`.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Gp(index) => write!(f, "gp{index}"),
             Place::Fp(index) => write!(f, "fp{index}"),
             Place::Stack(offset) => write!(f, "stack+{offset}"),
+            Place::Copy { offset, .. } => write!(f, "copy+{offset}"),
         }
     }
 }
@@ -179,7 +264,7 @@ mod tests {
     fn check(abi: Abi, word: &str, want: &str) {
         let args: Vec<CType> =
             word.chars().map(|c| if c == 'i' { CType::I32 } else { CType::F64 }).collect();
-        let places = abi.places(&args).unwrap();
+        let places = abi.places(&args, CType::Void).unwrap();
         let texts: Vec<String> = places.args.iter().map(Place::to_string).collect();
         let Places { stack_bytes, vector_registers, .. } = places;
         let got = format!("{} | {stack_bytes} {vector_registers}", texts.join(" "));
@@ -211,7 +296,7 @@ mod tests {
     #[test]
     fn what_has_no_place_is_refused() {
         for abi in [Abi::SystemV, Abi::Win64] {
-            let refused = |ctype| abi.places(&[CType::I32, ctype]).unwrap_err();
+            let refused = |ctype| abi.places(&[CType::I32, ctype], CType::Void).unwrap_err();
             assert_eq!(refused(CType::LongDouble), Unplaced::LongDouble);
             assert_eq!(refused(CType::Void), Unplaced::Void);
         }
@@ -250,7 +335,7 @@ mod tests {
                 args.push(*u.choose(CType::ALL)?);
             }
             args.retain(|arg| !matches!(arg, CType::Void | CType::LongDouble));
-            let places = abi.places(&args).unwrap();
+            let places = abi.places(&args, CType::Void).unwrap();
             assert_eq!(places.args, naive(abi, &args), "{abi} {args:?}");
 
             let distinct: HashSet<&Place> = places.args.iter().collect();
@@ -264,6 +349,7 @@ mod tests {
                     end.max(offset + 8)
                 }
                 Place::Gp(_) | Place::Fp(_) => end,
+                Place::Copy { .. } => unreachable!("there is no struct"),
             });
             assert_eq!(places.stack_bytes, end.next_multiple_of(16), "{abi} {args:?}");
             Ok(())

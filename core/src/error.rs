@@ -5,7 +5,7 @@
 use std::error;
 use std::fmt;
 
-use crate::{Abi, CType, ParseError, Position, Signature, Unplaced};
+use crate::{Abi, CType, ParseError, Position, Signature, StructError, Unplaced};
 
 /// Why a foreign call could not be declared, found, prepared or made.
 ///
@@ -52,6 +52,8 @@ pub enum Error {
     },
     /// The arguments have no places in a convention.
     Unplaced(Unplaced),
+    /// A struct cannot be passed by value.
+    Struct(StructError),
     /// A call has the wrong number of arguments.
     ArgumentCount {
         /// The name of the function.
@@ -71,6 +73,12 @@ pub enum Error {
         expected: CType,
         /// The type of the value.
         given: CType,
+    },
+    /// A function that returns a struct was called for a value, or one that
+    /// returns a value for a struct.
+    StructResult {
+        /// The name of the function.
+        function: String,
     },
     /// A signature with a long double was to be called.
     LongDouble {
@@ -114,6 +122,9 @@ impl fmt::Display for Error {
             Error::NullSymbol { library, symbol } => {
                 write!(f, "the address of `{symbol}` in `{library}` is null; it cannot be called")
             }
+            Error::Struct(_) => {
+                write!(f, "the struct cannot be passed by value; pass its address")
+            }
             Error::Unplaced(_) => {
                 write!(f, "the arguments have no place in registers or words; change their types")
             }
@@ -124,6 +135,10 @@ impl fmt::Display for Error {
             Error::ArgumentType { function, index, expected, given } => {
                 let position = Position::Argument(*index);
                 write!(f, "{position} of `{function}` is {expected}; pass this, not {given}")
+            }
+            Error::StructResult { function } => {
+                write!(f, "`{function}` was called in the wrong way; use `call_into` if the ")?;
+                write!(f, "result is a struct, and `call` if not")
             }
             Error::LongDouble { signature, position } => write!(
                 f,
@@ -146,11 +161,13 @@ impl error::Error for Error {
             Error::Parse(source) => Some(source),
             Error::Open { source, .. } | Error::Symbol { source, .. } => Some(source),
             Error::Unplaced(source) => Some(source),
+            Error::Struct(source) => Some(source),
             Error::VoidArgument { .. }
             | Error::SymbolName { .. }
             | Error::NullSymbol { .. }
             | Error::ArgumentCount { .. }
             | Error::ArgumentType { .. }
+            | Error::StructResult { .. }
             | Error::LongDouble { .. }
             | Error::AbiUnavailable { .. }
             | Error::Ffi { .. } => None,
@@ -161,6 +178,12 @@ impl error::Error for Error {
 impl From<ParseError> for Error {
     fn from(source: ParseError) -> Error {
         Error::Parse(source)
+    }
+}
+
+impl From<StructError> for Error {
+    fn from(source: StructError) -> Error {
+        Error::Struct(source)
     }
 }
 

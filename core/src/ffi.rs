@@ -21,6 +21,10 @@ use libffi::raw::{ffi_prep_cif, ffi_status_FFI_BAD_ARGTYPE, ffi_status_FFI_OK};
 
 use crate::{Abi, CType, Class, Error, Position, Signature};
 
+mod describe;
+
+use describe::description;
+
 unsafe extern "C-unwind" {
     // libffi's own, declared anew: a foreign function may end its thread, and
     // the C library does that by unwinding.
@@ -38,14 +42,28 @@ pub struct PreparedCall {
     cif: ffi_cif,
     /// A vector and not a box, so that moving it leaves pointers into it valid.
     _types: Vec<*mut ffi_type>,
+    /// Where libffi finds each argument, if one of them, or the result, is a
+    /// struct; else each argument is one word.
+    slots: Option<Box<[Slot]>>,
     /// Whether the arguments are words in the first registers, and the result
     /// is one: such a function is called directly.
     fits_registers: bool,
     signature: Signature,
 }
 
+/// Where libffi finds an argument.
+#[derive(Clone, Copy, Debug)]
+enum Slot {
+    /// In the words from this one on.
+    Words(usize),
+    /// At the address that is this word.
+    At(usize),
+    /// It is the address of the memory for the result.
+    Result,
+}
+
 // SAFETY: the pointers in `cif` and `_types` lead to `_types` itself and to
-// statics, and after `new` nobody writes through any of them: `ffi_call` only
+// statics, or to what lives as long, and after `new` nobody writes through any of them: `ffi_call` only
 // reads, and only `ffi_prep_cif` may write to a description, for long double.
 // Source: libffi manual, "Thread Safety".
 unsafe impl Send for PreparedCall {}
@@ -103,19 +121,29 @@ impl PreparedCall {
     /// [`Error::AbiUnavailable`] if libffi does not know the convention here,
     /// [`Error::Ffi`] if it refuses the signature.
     pub fn new(signature: &Signature) -> Result<PreparedCall, Error> {
-        let describe = |position, ctype| {
-            description(ctype)
-                .ok_or_else(|| Error::LongDouble { signature: signature.clone(), position })
-        };
-        let result = describe(Position::Result, signature.result())?;
+        let abi = signature.abi();
+        let long_double = |position| Error::LongDouble { signature: signature.clone(), position };
+        let in_memory = signature.result().is_returned_in_memory(abi);
+        let returned = if in_memory { CType::Pointer } else { signature.result() };
+        let result = description(returned, abi).ok_or_else(|| long_double(Position::Result))?;
         let mut types = Vec::with_capacity(signature.args().len());
+        let mut slots = Vec::new();
+        if in_memory {
+            types.push(&raw mut types::pointer);
+            slots.push(Slot::Result);
+        }
+        let mut word = 0;
         for (index, arg) in signature.args().iter().enumerate() {
-            let exact = describe(Position::Argument(index), *arg)?;
+            let exact =
+                description(*arg, abi).ok_or_else(|| long_double(Position::Argument(index)))?;
             // A canonical word is wide already: the callee finds it widened to
             // a whole register or stack slot, whatever it expects of its caller.
             types.push(if arg.class() == Class::Int { &raw mut types::uint64 } else { exact });
+            let is_copied = arg.is_returned_in_memory(abi) && abi == Abi::SystemV;
+            slots.push(if is_copied { Slot::At(word) } else { Slot::Words(word) });
+            word += arg.words(abi);
         }
-        let abi = signature.abi();
+        let slots = signature.has_structs().then(|| slots.into());
         let convention = convention(abi).ok_or(Error::AbiUnavailable { abi })?;
         let refused = |status| Error::Ffi { signature: signature.clone(), status };
         let count =
@@ -132,7 +160,8 @@ impl PreparedCall {
             return Err(refused(status));
         }
         let fits_registers = fits_registers(signature);
-        Ok(PreparedCall { cif, _types: types, fits_registers, signature: signature.clone() })
+        let signature = signature.clone();
+        Ok(PreparedCall { cif, _types: types, slots, fits_registers, signature })
     }
 
     /// The signature that was prepared.
@@ -143,32 +172,73 @@ impl PreparedCall {
     /// Calls the function at `target` and returns its result.
     ///
     /// `args` has one canonical word for each argument, and the result is one,
-    /// see [`CType::canonical`]. Up to 1024 arguments nothing is allocated, and
+    /// see [`CType::canonical`]; a struct among the arguments has as many words
+    /// as [`CType::words`] says: its bytes, or its address. Up to 1024 arguments nothing is allocated, and
     /// `errno` is what it was when the function starts and what the function
     /// left when this returns.
     ///
     /// # Safety
     /// - `target` is the address of a function of the prepared signature and
     ///   convention, and stays so during the call.
-    /// - `args` has as many words as the signature has arguments, each
+    /// - `args` has as many words as the signature's arguments take, each
     ///   canonical for the argument's type.
+    /// - The result is no struct; see [`PreparedCall::call_into`].
     /// - What the function requires of its arguments holds.
     /// - The function does not throw. It may end its thread: that runs what is
     ///   to be dropped on the way.
     #[inline]
     pub unsafe fn call(&self, target: *const c_void, args: &[u64]) -> u64 {
-        debug_assert_eq!(args.len(), self.signature.args().len(), "one word for each argument");
+        debug_assert_eq!(args.len(), self.signature.words(), "the words of the arguments");
+        debug_assert_eq!(self.signature.result().as_struct(), None, "a result that is a word");
         if self.fits_registers {
             // SAFETY: the caller vouches for the call, and `new` has looked at
             // the signature.
             unsafe { self.call_in_registers(target, args) }
-        } else if args.len() <= FEW {
-            // SAFETY: the caller vouches for the call, and `args` has at most
-            // `FEW` words.
-            unsafe { self.call_on_stack::<FEW>(target, args) }
+        } else {
+            let mut word = 0_u64;
+            // SAFETY: the caller vouches for the call; the result is at most a
+            // whole register, which libffi writes.
+            unsafe { self.call_by_libffi(target, args, (&raw mut word).cast()) };
+            self.signature.result().canonical(word)
+        }
+    }
+
+    /// Calls the function at `target`, whose result is a struct, and writes that
+    /// to `result`.
+    ///
+    /// # Safety
+    /// - As for [`PreparedCall::call`], but that the result is a struct.
+    /// - As many bytes as the struct has may be written at `result`.
+    pub unsafe fn call_into(&self, target: *const c_void, args: &[u64], result: *mut u8) {
+        let CType::Struct(of) = self.signature.result() else {
+            unreachable!("the caller has looked at the result");
+        };
+        if self.signature.result().is_returned_in_memory(self.signature.abi()) {
+            // SAFETY: the caller vouches for the call and for `result`.
+            return unsafe { self.call_by_libffi(target, args, result.cast()) };
+        }
+        let mut words = [0_u64; 2];
+        // SAFETY: the caller vouches for the call; the result is in at most two
+        // registers, which libffi writes as a whole.
+        unsafe { self.call_by_libffi(target, args, words.as_mut_ptr().cast()) };
+        // SAFETY: the struct has at most 16 bytes, and the caller vouches for
+        // `result`.
+        unsafe { ptr::copy_nonoverlapping(words.as_ptr().cast(), result, of.size()) };
+    }
+
+    /// Calls `target` by libffi.
+    ///
+    /// # Safety
+    /// As for `call`; and `result` is memory for the result, at least a word.
+    #[inline]
+    unsafe fn call_by_libffi(&self, target: *const c_void, args: &[u64], result: *mut c_void) {
+        if self._types.len() <= FEW {
+            // SAFETY: the caller vouches for the call, and there are at most
+            // `FEW` arguments.
+            unsafe { self.call_on_stack::<FEW>(target, args, result) }
         } else {
             // SAFETY: the caller vouches for the call.
-            unsafe { self.call_with_many(target, args) }
+            unsafe { self.call_with_many(target, args, result) }
         }
     }
 
@@ -195,61 +265,87 @@ impl PreparedCall {
     /// [`PreparedCall::call`] with an array of `N` pointers on the stack.
     ///
     /// # Safety
-    /// As for `call`; and `args` has at most `N` words.
+    /// As for `call_by_libffi`; and there are at most `N` arguments.
     #[inline]
-    unsafe fn call_on_stack<const N: usize>(&self, target: *const c_void, args: &[u64]) -> u64 {
+    unsafe fn call_on_stack<const N: usize>(
+        &self,
+        target: *const c_void,
+        args: &[u64],
+        result: *mut c_void,
+    ) {
         let mut pointers = [const { MaybeUninit::<*mut c_void>::uninit() }; N];
-        for (pointer, arg) in pointers.iter_mut().zip(args) {
-            pointer.write(word_pointer(arg));
+        match &self.slots {
+            None => {
+                for (pointer, arg) in pointers.iter_mut().zip(args) {
+                    pointer.write(word_pointer(arg));
+                }
+            }
+            Some(slots) => {
+                for (pointer, slot) in pointers.iter_mut().zip(slots) {
+                    pointer.write(slot.pointer(args, &result));
+                }
+            }
         }
         // SAFETY:
-        // - The caller vouches for `target`.
-        // - `args` has at most `N` words, so the loop wrote a pointer to each.
-        unsafe { self.call_with_pointers(target, pointers.as_mut_ptr().cast()) }
+        // - The caller vouches for `target` and `result`.
+        // - There are at most `N` arguments, so a loop wrote a pointer to each.
+        unsafe { self.call_with_pointers(target, pointers.as_mut_ptr().cast(), result) }
     }
 
-    /// [`PreparedCall::call`] for any number of arguments.
+    /// [`Self::call_by_libffi`] for any number of arguments.
     ///
     /// # Safety
-    /// As for `call`.
+    /// As for `call_by_libffi`.
     #[cold]
     #[inline(never)]
-    unsafe fn call_with_many(&self, target: *const c_void, args: &[u64]) -> u64 {
-        if args.len() <= MANY {
-            // SAFETY: the caller vouches for the call, and `args` has at most
-            // `MANY` words.
-            return unsafe { self.call_on_stack::<MANY>(target, args) };
+    unsafe fn call_with_many(&self, target: *const c_void, args: &[u64], result: *mut c_void) {
+        if self._types.len() <= MANY {
+            // SAFETY: the caller vouches for the call, and there are at most
+            // `MANY` arguments.
+            return unsafe { self.call_on_stack::<MANY>(target, args, result) };
         }
-        let mut pointers: Vec<*mut c_void> = args.iter().map(word_pointer).collect();
-        // SAFETY: the caller vouches for `target`; `pointers` has a pointer
-        // to each word of `args`.
-        unsafe { self.call_with_pointers(target, pointers.as_mut_ptr()) }
+        let mut pointers: Vec<*mut c_void> = match &self.slots {
+            None => args.iter().map(word_pointer).collect(),
+            Some(slots) => slots.iter().map(|slot| slot.pointer(args, &result)).collect(),
+        };
+        // SAFETY: the caller vouches for `target` and `result`; `pointers` has a
+        // pointer to each argument.
+        unsafe { self.call_with_pointers(target, pointers.as_mut_ptr(), result) }
     }
 
-    /// Calls `target` with the words that `pointers` point to.
+    /// Calls `target` with what `pointers` point to.
     ///
     /// # Safety
-    /// As for `call`; and `pointers` is the first of as many pointers as the
-    /// signature has arguments, each to a word that may be read.
+    /// As for `call_by_libffi`; and `pointers` is the first of as many pointers
+    /// as libffi was told of arguments, each to the argument's bytes.
     #[inline]
-    unsafe fn call_with_pointers(&self, target: *const c_void, pointers: *mut *mut c_void) -> u64 {
+    unsafe fn call_with_pointers(
+        &self,
+        target: *const c_void,
+        pointers: *mut *mut c_void,
+        result: *mut c_void,
+    ) {
         // SAFETY: an optional function pointer is a pointer or null; `target`
         // is a function's address, and only libffi calls it, by its true type.
         let function =
             unsafe { mem::transmute::<*const c_void, Option<unsafe extern "C" fn()>>(target) };
-        let mut word = 0_u64;
+        // What returns in memory gives its address back: no caller needs it.
+        let mut address = 0_u64;
+        let ctype = self.signature.result();
+        let result = match ctype.is_returned_in_memory(self.signature.abi()) {
+            true => (&raw mut address).cast(),
+            false => result,
+        };
         let cif = ptr::from_ref(&self.cif).cast_mut();
         // SAFETY:
         // - `cif` was prepared by `new`, which owns its descriptions;
         //   `ffi_call` does not write to it.
         // - The caller vouches for `function`.
-        // - `word` is 8 bytes: a whole register, as libffi requires of the
-        //   result, and no result type of ours is larger.
-        // - Each of `pointers` leads to 8 bytes, no less than the size of its
-        //   argument. `ffi_call` only reads them: it replaces pointers to
-        //   large structs alone, and we have none.
-        unsafe { ffi_call(cif, function, (&raw mut word).cast(), pointers) };
-        self.signature.result().canonical(word)
+        // - `result` has a whole register for each that the result is in, as
+        //   libffi requires.
+        // - Each of `pointers` leads to 8 bytes, or to a whole struct: no less
+        //   than the size of its argument. `ffi_call` only reads them.
+        unsafe { ffi_call(cif, function, result, pointers) };
     }
 }
 
@@ -266,23 +362,17 @@ fn word_pointer(word: &u64) -> *mut c_void {
     ptr::from_ref(word).cast_mut().cast()
 }
 
-/// libffi's description of a type; `None` if its values do not fit in a word.
-fn description(ctype: CType) -> Option<*mut ffi_type> {
-    Some(match ctype {
-        CType::Void => &raw mut types::void,
-        CType::Bool | CType::U8 => &raw mut types::uint8,
-        CType::I8 => &raw mut types::sint8,
-        CType::I16 => &raw mut types::sint16,
-        CType::U16 => &raw mut types::uint16,
-        CType::I32 => &raw mut types::sint32,
-        CType::U32 => &raw mut types::uint32,
-        CType::I64 => &raw mut types::sint64,
-        CType::U64 => &raw mut types::uint64,
-        CType::F32 => &raw mut types::float,
-        CType::F64 => &raw mut types::double,
-        CType::Pointer => &raw mut types::pointer,
-        CType::LongDouble => return None,
-    })
+impl Slot {
+    /// The address of an argument's bytes, among the words of a call or behind
+    /// one, or of the address of its result.
+    #[inline]
+    fn pointer(self, args: &[u64], result: &*mut c_void) -> *mut c_void {
+        match self {
+            Slot::Words(word) => word_pointer(&args[word]),
+            Slot::At(word) => ptr::with_exposed_provenance_mut(args[word] as usize),
+            Slot::Result => ptr::from_ref(result).cast_mut().cast(),
+        }
+    }
 }
 
 /// libffi's number of a convention; `None` if it has none on this system.

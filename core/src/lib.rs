@@ -36,6 +36,7 @@ mod ffi;
 mod library;
 mod parse;
 mod signature;
+mod structs;
 mod types;
 mod value;
 
@@ -45,5 +46,6 @@ pub use ffi::PreparedCall;
 pub use library::Library;
 pub use parse::ParseError;
 pub use signature::{Position, Signature, SignatureBuilder};
+pub use structs::{StructError, StructType};
 pub use types::{CType, Class};
 pub use value::Value;

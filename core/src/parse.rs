@@ -30,7 +30,8 @@ pub struct ParseError {
 /// - C's arithmetic types in any order of words (`long`, `unsigned long int`,
 ///   `_Bool`, ...), `void`, `size_t`, `ssize_t`, `ptrdiff_t`, `intptr_t`,
 ///   `uintptr_t`, `wchar_t`, and `int8_t` to `uint64_t`; `char` is signed,
-/// - `T *` with any C type `T`, qualified or not.
+/// - `T *` with any C type `T`, qualified or not,
+/// - `{T, U}` with types of fields, a struct by value that is laid out as C does.
 ///
 /// In Win64 `long` has 32 bits and `wchar_t` is an unsigned 16-bit integer;
 /// in System V `long` has 64 bits and `wchar_t` is a signed 32-bit integer.
@@ -51,6 +52,7 @@ struct Parser<'t> {
 }
 
 const A_TYPE: &str = "a type such as `i32`, `double`, `ptr` or `char *`";
+const A_STRUCT: &str = "a struct that can be passed by value";
 const AN_ARGUMENT: &str = "the type of an argument (without arguments, write `fn()`)";
 const NOT_VARIADIC: &str = "the type of an argument (variadic functions are not supported yet)";
 
@@ -157,7 +159,40 @@ impl<'t> Parser<'t> {
         }
     }
 
+    /// Types of fields in braces, which may stand within others.
+    fn structure(&mut self, abi: Abi) -> Result<CType, ParseError> {
+        let mut open: Vec<(usize, Vec<CType>)> = Vec::new();
+        loop {
+            while self.token() == "{" {
+                open.push((self.start, Vec::new()));
+                self.bump();
+            }
+            if self.token() != "}" {
+                let field = self.scalar(abi)?;
+                open.last_mut().expect("a brace is open").1.push(field);
+            }
+            while self.token() == "}" {
+                let (start, fields) = open.pop().expect("a brace is open");
+                let error = |_| self.error_at(start, self.end, A_STRUCT);
+                let made = CType::struct_of(&fields).map_err(error)?;
+                self.bump();
+                match open.last_mut() {
+                    Some((_, outer)) => outer.push(made),
+                    None => return Ok(made),
+                }
+            }
+            self.take(",", "`,` or `}`")?;
+        }
+    }
+
     fn ctype(&mut self, abi: Abi) -> Result<CType, ParseError> {
+        match self.token() {
+            "{" => self.structure(abi),
+            _ => self.scalar(abi),
+        }
+    }
+
+    fn scalar(&mut self, abi: Abi) -> Result<CType, ParseError> {
         match self.token() {
             "*" => self.rust_pointer(),
             "(" => {

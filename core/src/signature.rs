@@ -79,6 +79,16 @@ impl Signature {
         &self.args
     }
 
+    /// How many words a call takes: see [`CType::words`].
+    pub fn words(&self) -> usize {
+        self.args.iter().map(|arg| arg.words(self.abi)).sum()
+    }
+
+    /// Whether an argument or the result is a struct.
+    pub fn has_structs(&self) -> bool {
+        self.args.iter().chain([&self.result]).any(|ctype| ctype.as_struct().is_some())
+    }
+
     /// The type of the result.
     #[inline]
     pub fn result(&self) -> CType {

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::StructType;
+
 /// A C type, named after the Rust type of the same width and signedness.
 ///
 /// Sizes are those of the two conventions in [`Abi`](crate::Abi), both of
@@ -41,6 +43,8 @@ pub enum CType {
     LongDouble,
     /// A pointer to anything.
     Pointer,
+    /// A struct by value.
+    Struct(&'static StructType),
 }
 
 /// Where a value of a type travels, whatever the convention.
@@ -56,10 +60,12 @@ pub enum Class {
     Float64,
     /// In memory as an argument, on the x87 stack as a result.
     X87,
+    /// In words or in memory, as [`StructType::words`] says.
+    Struct,
 }
 
 impl CType {
-    /// Every type, in the order of the declaration.
+    /// Every type but structs, in the order of the declaration.
     pub const ALL: &'static [CType] = &[
         CType::Void,
         CType::Bool,
@@ -86,15 +92,18 @@ impl CType {
             CType::I32 | CType::U32 | CType::F32 => 4,
             CType::I64 | CType::U64 | CType::F64 | CType::Pointer => 8,
             CType::LongDouble => 16,
+            CType::Struct(of) => of.size(),
         }
     }
 
-    /// The alignment of a value in bytes: its size, and 1 for [`CType::Void`].
+    /// The alignment of a value in bytes: its size, but for structs, and 1 for
+    /// [`CType::Void`].
     ///
     /// Source: System V ABI, AMD64 supplement, figure 3.1.
     pub const fn align(self) -> usize {
         match self {
             CType::Void => 1,
+            CType::Struct(of) => of.align(),
             _ => self.size(),
         }
     }
@@ -116,6 +125,7 @@ impl CType {
             CType::F32 => Class::Float32,
             CType::F64 => Class::Float64,
             CType::LongDouble => Class::X87,
+            CType::Struct(_) => Class::Struct,
         }
     }
 
@@ -124,7 +134,8 @@ impl CType {
         matches!(self, CType::I8 | CType::I16 | CType::I32 | CType::I64)
     }
 
-    /// The name of the type in the text of a signature, e.g. `i32`, `ptr`.
+    /// The name of the type in the text of a signature, e.g. `i32`, `ptr`. A
+    /// struct is written by its fields, see [`StructType`], and named `struct`.
     pub fn name(self) -> &'static str {
         match self {
             CType::Void => "void",
@@ -141,6 +152,7 @@ impl CType {
             CType::F64 => "f64",
             CType::LongDouble => "long double",
             CType::Pointer => "ptr",
+            CType::Struct(_) => "struct",
         }
     }
 
@@ -149,8 +161,8 @@ impl CType {
     /// The low [`size`](CType::size) bytes are kept. Narrow integers are
     /// extended to 64 bits, by their sign if they have one. A bool is 0, or 1
     /// if any bit of its byte is set. A float has its bits in the low 32 and
-    /// zeros above. The word of void is 0. A long double has no word, and
-    /// `word` comes back as it is.
+    /// zeros above. The word of void is 0. A long double and a struct have no
+    /// word, and `word` comes back as it is.
     #[inline]
     pub const fn canonical(self, word: u64) -> u64 {
         match self {
@@ -162,15 +174,19 @@ impl CType {
             CType::U16 => word as u16 as u64,
             CType::I32 => word as i32 as u64,
             CType::U32 | CType::F32 => word as u32 as u64,
-            CType::I64 | CType::U64 | CType::F64 | CType::LongDouble | CType::Pointer => word,
+            CType::I64 | CType::U64 | CType::F64 | CType::Pointer => word,
+            CType::LongDouble | CType::Struct(_) => word,
         }
     }
 }
 
-/// Prints [`CType::name`].
+/// Prints [`CType::name`], or the fields of a struct.
 impl fmt::Display for CType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            CType::Struct(of) => fmt::Display::fmt(of, f),
+            _ => f.pad(self.name()),
+        }
     }
 }
 
@@ -182,9 +198,10 @@ mod tests {
     #[test]
     fn all_lists_each_type_once_in_order() {
         for (index, ctype) in CType::ALL.iter().enumerate() {
-            assert_eq!(*ctype as usize, index);
+            let position = CType::ALL.iter().position(|other| other == ctype);
+            assert_eq!(position, Some(index));
         }
-        assert_eq!(CType::ALL.len(), CType::Pointer as usize + 1);
+        assert_eq!(CType::ALL.last(), Some(&CType::Pointer));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Value {
             CType::F32 => 10,
             CType::F64 => 11,
             CType::Pointer => 12,
-            CType::LongDouble => return None,
+            CType::LongDouble | CType::Struct(_) => return None,
         })
     }
 
@@ -136,7 +136,7 @@ impl Value {
             CType::F32 => Value::F32(f32::from_bits(word as u32)),
             CType::F64 => Value::F64(f64::from_bits(word)),
             CType::Pointer => Value::Pointer(std::ptr::with_exposed_provenance_mut(word as usize)),
-            CType::LongDouble => return None,
+            CType::LongDouble | CType::Struct(_) => return None,
         })
     }
 }

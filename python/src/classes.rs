@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hotcall_core::StructType;
 use hotcall_tracer::{BuildWordHasher, Symbol};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -19,6 +20,7 @@ use crate::declare::{Kind, info, named};
 use crate::kinds::{Kinds, handle};
 use crate::layout::{self, Layout};
 use crate::raw::Object;
+use crate::records;
 
 /// The flag of types that cannot be modified.
 const IMMUTABLE: u64 = 1 << 8;
@@ -70,6 +72,8 @@ pub(crate) struct Class {
     /// Whether all that ctypes does with an instance, where it expects none of
     /// the kind, is to look up `_as_parameter_`, without Python code in between.
     pub(crate) is_ordinary: bool,
+    /// How a structure or union is passed by value, if that is known.
+    pub(crate) passing: Option<&'static StructType>,
     /// The version to guard, for a class that can be modified.
     pub(crate) version: Option<u32>,
 }
@@ -181,7 +185,15 @@ impl Classes {
             let class = handle(&class);
             let symbol = named(class);
             let ancestors = ancestors(class);
-            Class { symbol, family, ancestors, is_plain: true, is_ordinary: false, version: None }
+            Class {
+                symbol,
+                family,
+                ancestors,
+                is_plain: true,
+                is_ordinary: false,
+                passing: None,
+                version: None,
+            }
         };
         let builtins = families.map(builtin);
         Ok(Classes { landmarks, builtins, known: Mutex::default() })
@@ -235,6 +247,7 @@ impl Classes {
         let learned = Class {
             symbol: named(class),
             family,
+            passing: (family == Family::Record).then(|| records::passing(layout, class)).flatten(),
             ancestors,
             is_plain,
             is_ordinary: is_plain && family == Family::Other && self.is_ordinary(py, class),

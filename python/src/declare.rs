@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hotcall_core::{CType, PreparedCall, Signature};
+use hotcall_core::{CType, PreparedCall, Signature, StructType};
 use hotcall_tracer::{Field, Mem, Refusal, Symbol};
 
 use crate::checker;
@@ -17,6 +17,7 @@ use crate::layout::{self, InfoHome, Layout};
 use crate::observers::{self, Identity};
 use crate::parameters::Parameters;
 use crate::raw::Object;
+use crate::records;
 use crate::refusals;
 
 pub(crate) const CDECL: u64 = 0x1;
@@ -95,6 +96,8 @@ pub(crate) enum ArgRule {
     Array(u64),
     /// An instance of this function type.
     Function,
+    /// A structure, which is passed by value: of this class it would be passed so.
+    Record(&'static StructType),
     /// What a callable, the `class` of the argument, makes of it. If that is the
     /// argument itself, the call can be left out.
     Convert(Option<Identity>),
@@ -107,6 +110,7 @@ impl ArgRule {
     pub(crate) fn ctype(self) -> CType {
         match self {
             ArgRule::Simple(kind) => kind.ctype(),
+            ArgRule::Record(of) => CType::Struct(of),
             _ => CType::Pointer,
         }
     }
@@ -114,6 +118,11 @@ impl ArgRule {
     /// Whether a str is passed as a copy in wide characters.
     pub(crate) fn takes_text(self) -> bool {
         self.is_open() || matches!(self, ArgRule::Simple(Kind::WCharP | Kind::VoidP))
+    }
+
+    /// Whether a structure is passed by value.
+    pub(crate) fn is_record(self) -> bool {
+        matches!(self, ArgRule::Record(_))
     }
 
     /// Whether the C type depends on what is given.
@@ -132,6 +141,8 @@ pub(crate) enum ResultRule {
     /// An instance of a class that is no simple type itself: of a subclass of
     /// one, a pointer or a function.
     Instance { kind: Kind, class: Symbol },
+    /// An instance of a structure class.
+    Record { class: Symbol, of: &'static StructType },
     /// What a callable makes of the C int.
     Callable(Symbol),
 }
@@ -140,7 +151,7 @@ impl ResultRule {
     /// The object to keep alive until the result is wrapped.
     fn kept(&self) -> Option<&Symbol> {
         match self {
-            ResultRule::Instance { class, .. } => Some(class),
+            ResultRule::Instance { class, .. } | ResultRule::Record { class, .. } => Some(class),
             ResultRule::Callable(callable) => Some(callable),
             _ => None,
         }
@@ -151,6 +162,7 @@ impl ResultRule {
         match self {
             ResultRule::Void => CType::Void,
             ResultRule::Simple(kind) | ResultRule::Instance { kind, .. } => kind.ctype(),
+            ResultRule::Record { of, .. } => CType::Struct(of),
             ResultRule::Callable(_) => CType::I32,
         }
     }
@@ -189,11 +201,6 @@ impl Declaration {
             Some(parameters) => parameters.accept(count),
             None => (self.args.len()..=MOST_ARGUMENTS).contains(&count),
         }
-    }
-
-    /// Whether a call with `count` arguments has types that are not declared.
-    pub(crate) fn is_open(&self, count: usize) -> bool {
-        count > self.args.len() || self.args.iter().any(|arg| arg.rule.is_open())
     }
 
     /// The objects that are needed after the foreign call.
@@ -319,7 +326,10 @@ impl Reader<'_> {
             }
             (Converter::Data, Family::Array(item)) if self.is_stock(item) => ArgRule::Array(item),
             (Converter::Data, Family::Function) => ArgRule::Function,
-            (Converter::Data, Family::Record) => return Err(refusals::BY_VALUE),
+            (Converter::Data, Family::Record) => {
+                let passing = records::passing(self.layout, class);
+                ArgRule::Record(passing.ok_or(refusals::BY_VALUE)?)
+            }
             _ => return Err(refusals::FROM_PARAM),
         };
         Ok(Arg { class: named(class), rule })
@@ -349,6 +359,10 @@ impl Reader<'_> {
             Family::Pointer(_) | Family::Function => {
                 Ok(ResultRule::Instance { kind: Kind::VoidP, class: class() })
             }
+            Family::Record => match records::passing(self.layout, restype) {
+                Some(of) => Ok(ResultRule::Record { class: class(), of }),
+                None => Err(refusals::BY_VALUE),
+            },
             Family::Other if self.classes.is_callable_alone(restype) => {
                 Ok(ResultRule::Callable(Symbol { name: "restype".into(), ..class() }))
             }

@@ -20,6 +20,11 @@ use crate::raw::{Object, Owned};
 pub(crate) static NEW_INSTANCE: Helper =
     Helper { name: "new_instance", entry: Entry::WWWW(new_instance), effect: Effect::Effect };
 
+/// Makes an instance of a structure class: words are the class, the address of
+/// the bytes, and their number. It gives up the reference to the class too.
+pub(crate) static NEW_RECORD: Helper =
+    Helper { name: "new_record", entry: Entry::WWWW(new_record), effect: Effect::Effect };
+
 type NewFunction = unsafe extern "C-unwind" fn(class: u64, args: u64, kwargs: u64) -> u64;
 
 /// `_SimpleCData`'s `tp_new`, set before the first declaration is read.
@@ -31,13 +36,19 @@ pub(crate) fn set_constructor(tp_new: u64) {
 }
 
 unsafe extern "C-unwind" fn new_instance(class: u64, bits: u64, size: u64) -> u64 {
+    let bytes = bits.to_le_bytes();
+    // SAFETY: the bytes of a word, and a class of at most as many.
+    unsafe { new_record(class, bytes.as_ptr() as u64, size) }
+}
+
+unsafe extern "C-unwind" fn new_record(class: u64, bytes: u64, size: u64) -> u64 {
     let instance = construct(class);
     if instance != 0 {
         // SAFETY: the ctypes object has just been made.
         let memory = unsafe { Object::at(instance) }.word(CDATA_POINTER) as *mut u8;
-        let bytes = bits.to_le_bytes();
-        // SAFETY: the class has `size` bytes, at most 8, and so has its memory.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), memory, size as usize) };
+        // SAFETY: the class has `size` bytes, and so has its memory; as many are
+        // at the address.
+        unsafe { std::ptr::copy_nonoverlapping(bytes as *const u8, memory, size as usize) };
     }
     // SAFETY: the rule took this reference before the call.
     unsafe { capi::Py_DecRef(class) };

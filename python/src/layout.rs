@@ -39,6 +39,15 @@ pub(crate) const TEXT_FIRST: Field = Field::new("text.first", 0, Mem::U8);
 /// The address that `byref` gives.
 pub(crate) const REFERENCE_VALUE: Field = Field::new("byref.value", 32, Mem::I64);
 
+/// The size of a value in libffi's description of a type, in bytes.
+pub(crate) const FFI_SIZE: Field = Field::new("ffi.size", 0, Mem::I64);
+/// The alignment there.
+pub(crate) const FFI_ALIGN: Field = Field::new("ffi.align", 8, Mem::U16);
+/// The kind of type, as libffi numbers them.
+pub(crate) const FFI_KIND: Field = Field::new("ffi.kind", 10, Mem::U16);
+/// The descriptions of the elements of a struct, with null at the end.
+pub(crate) const FFI_ELEMENTS: Field = Field::new("ffi.elements", 16, Mem::I64);
+
 /// The converters of a function with its own `argtypes`.
 pub(crate) const FUNC_CONVERTERS: Field = Field::new("func.converters", 112, Mem::I64);
 /// The function's own `argtypes`.
@@ -123,6 +132,8 @@ pub(crate) struct Layout {
     /// The object that `byref` was given.
     pub(crate) reference_object: Field,
     pub(crate) info_size: Field,
+    /// What libffi is told of a type: a record of its own, see [`FFI_SIZE`].
+    pub(crate) info_ffi: Field,
     pub(crate) info_proto: Field,
     pub(crate) info_setfunc: Field,
     pub(crate) info_getfunc: Field,
@@ -158,6 +169,7 @@ impl Layout {
                 Mem::I64,
             ),
             info_size: word("info.size", 0),
+            info_ffi: word("info.ffi", 24),
             info_proto: word("info.proto", 48),
             info_setfunc: word("info.setfunc", 56),
             info_getfunc: word("info.getfunc", 64),

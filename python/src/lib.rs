@@ -24,16 +24,17 @@ mod instance;
 mod kinds;
 mod known;
 mod layout;
+mod memory;
 mod observers;
 mod options;
 mod parameters;
 mod raw;
+mod records;
 mod refusals;
 mod report;
 mod rules;
 mod runtime;
 mod stand_in;
-mod wide;
 
 use std::sync::OnceLock;
 

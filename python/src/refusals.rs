@@ -14,8 +14,8 @@ refusals! {
     KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";
     PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags of a kind that ctypes handles, or takes argtypes from its class; set argtypes on the function.";
     CHECK_RETVAL "check-retval" "The result type has a _check_retval_ method, and what ctypes adds to tracebacks is not known.";
-    RESTYPE "result-type" "The result type is an array, a structure or a union.";
-    BY_VALUE "by-value" "A structure or union is passed by value.";
+    RESTYPE "result-type" "The result type is an array.";
+    BY_VALUE "by-value" "A structure is passed or returned by value that libffi may not see as C does: a small union, a long double, or no fields.";
     FROM_PARAM "from-param" "An argument type has a from_param of its own, and the function takes argtypes from its class; set argtypes on the function.";
     PARAMETER "as-parameter" "An argument has an _as_parameter_, and more than 64 arguments or a function that takes argtypes from its class.";
     SURPRISING "own-class-attribute" "An argument's class has a say in what isinstance finds out.";

@@ -6,10 +6,10 @@
 //! leaves no trace in the world; after it nothing refuses.
 
 mod args;
+mod copies;
 mod given;
 mod numbers;
 mod results;
-mod texts;
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::known::Known;
 use crate::layout;
 use crate::refusals;
 use crate::rules::args::Argument;
-use crate::rules::texts::Texts;
+use crate::rules::copies::{Copied, Copies};
 
 /// The words that a call is entered with: those of a vectorcall, but that for
 /// a function with `errcheck` the last one is the tuple of its arguments.
@@ -110,14 +110,14 @@ fn call_function<O: Ops>(
         true => Some(errno_space(o)?),
         false => None,
     };
-    let texts = texts::copy(o, &taken.texts, &mut taken.words);
-    if texts.is_missing() {
+    let copies = copies::make(o, &taken.copied, &mut taken.words);
+    if copies.are_missing() {
         return Ok(o.constant(0));
     }
     // The program may change the declaration during the call.
     let kept: SmallVec<[O::Word; 3]> = declaration.kept().map(|object| keep(o, object)).collect();
     let value = perform(o, known, declaration, target, &taken, errno);
-    if declaration.python_api && failed(o, known, &kept, &texts) {
+    if declaration.python_api && failed(o, known, &kept, &copies) {
         return Ok(o.constant(0));
     }
     let mut result = results::wrap(o, known, &declaration.result, value);
@@ -125,7 +125,7 @@ fn call_function<O: Ops>(
         let checker = o.symbol(checker);
         result = o.help(&CHECK_RETVAL, &[checker, result]);
     }
-    texts.free(o);
+    copies.free(o);
     Ok(checked(o, declaration, frame, result))
 }
 
@@ -188,9 +188,8 @@ struct Words<W> {
     /// Objects that are passed as such: ctypes holds a reference to each during
     /// the call, and C code can see how many there are.
     held: SmallVec<[W; 4]>,
-    /// The places of words that are texts yet, and the sizes of their copies in
-    /// bytes.
-    texts: SmallVec<[(usize, W); 2]>,
+    /// The places of words that say what is copied, to become addresses.
+    copied: SmallVec<[(usize, Copied<W>); 2]>,
     /// How the function is called this time.
     call: Arc<PreparedCall>,
 }
@@ -205,7 +204,7 @@ fn take_all<O: Ops>(
 ) -> Result<Taken<O::Word>, Refusal> {
     let call = Arc::clone(&declaration.call);
     let mut taken =
-        Words { words: SmallVec::new(), held: SmallVec::new(), texts: SmallVec::new(), call };
+        Words { words: SmallVec::new(), held: SmallVec::new(), copied: SmallVec::new(), call };
     let mut types = SmallVec::<[CType; 16]>::new();
     let mut observed = None;
     let mut copied = 0;
@@ -220,14 +219,14 @@ fn take_all<O: Ops>(
             Argument::Ahead(ahead) => return Ok(Taken::UpTo { key: (index, ahead), copied }),
         };
         copied |= u64::from(passed.is_copied) << index.min(detour::MOST_COPIED);
-        taken.texts.extend(passed.wide.map(|size| (index, size)));
-        taken.words.push(passed.word);
+        taken.copied.extend(passed.copy.map(|copy| (taken.words.len(), copy)));
+        taken.words.extend(passed.words);
         types.push(passed.ctype);
         if arg.is_some_and(|arg| arg.rule == ArgRule::Simple(Kind::Object)) {
             taken.held.push(object);
         }
     }
-    if declaration.is_open(count) {
+    if types[..] != *declaration.call.signature().args() {
         let result = declaration.call.signature().result();
         taken.call = known.undeclared.prepare(types.to_vec(), result)?;
     }
@@ -242,7 +241,7 @@ fn keep<O: Ops>(o: &mut O, object: &Symbol) -> O::Word {
 }
 
 /// Returns null to the caller of the stub if the function left an exception.
-fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word], texts: &Texts<O::Word>) -> bool {
+fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word], copies: &Copies<O::Word>) -> bool {
     let pending = match known.current {
         Some(current) => {
             let thread = o.thread();
@@ -254,7 +253,7 @@ fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word], texts: &Texts<O::W
     for &object in kept {
         o.help(&RELEASE_IF, &[pending, object]);
     }
-    texts.free_if(o, pending);
+    copies.free_if(o, pending);
     let null = o.constant(0);
     o.return_if(pending, null)
 }

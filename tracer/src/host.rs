@@ -23,7 +23,8 @@ pub trait Host {
     /// Calls `helper` with its arguments' words.
     fn help(&mut self, helper: &'static Helper, args: &[u64]) -> u64;
 
-    /// Calls the foreign function at `target` with canonical words.
+    /// Calls the foreign function at `target` with canonical words. A struct is
+    /// returned as the address of memory that stays until the next call.
     fn call(&mut self, call: &PreparedCall, target: u64, args: &[u64]) -> u64;
 }
 

@@ -63,6 +63,16 @@ impl Mem {
         }
     }
 
+    /// The widest unsigned type that has at most `size` bytes, which is not 0.
+    pub const fn widest(size: usize) -> Mem {
+        match size {
+            8.. => Mem::I64,
+            4.. => Mem::U32,
+            2.. => Mem::U16,
+            _ => Mem::U8,
+        }
+    }
+
     /// Widens the low bytes of `word` as a load of this type would.
     pub const fn widen(self, word: u64) -> u64 {
         match self {
@@ -249,7 +259,7 @@ mod table {
         GuardLt  "guard_lt"   None    WORDS,            None,        Exit,   "Leaves the trace unless the first word is below the second, unsigned.";
         GuardGe  "guard_ge"   None    WORDS,            None,        Exit,   "Leaves the trace unless the first word is at least the second, unsigned.";
         Help     "help"       Helper  Operands::Helper, ResultKind::Helper, Effect, "Calls a helper of the host by the host's own C convention.";
-        Call     "call"       Call    Signature,        ResultKind::Signature, Effect, "The foreign call: canonical words in; the result's bytes above its width are undefined.";
+        Call     "call"       Call    Signature,        ResultKind::Signature, Effect, "The foreign call: canonical words in; the result's bytes above its width are undefined. A struct is returned as the address of memory that is the call's until the next one.";
         RetIf    "ret_if"     None    WORDS,            None,        Effect, "Returns the second word to the caller of the stub if the first is not 0.";
         Ret      "ret"        None    WORD,             None,        End,    "Returns a word to the caller of the stub.";
     }
@@ -306,10 +316,12 @@ impl Inst {
 }
 
 /// The IR type that carries a value of the C type `ty`; none for `void`, and
-/// for what does not fit in a word.
+/// for what does not fit in a word. A struct is carried by its words or by its
+/// address, which are words alike.
 pub(crate) fn carrier(ty: CType) -> Option<Ty> {
     match ty.class() {
         Class::None | Class::X87 => None,
+        Class::Struct => Some(Ty::I64),
         Class::Int => Some(Ty::I64),
         Class::Float32 => Some(Ty::F32),
         Class::Float64 => Some(Ty::F64),

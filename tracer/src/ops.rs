@@ -52,7 +52,9 @@ pub trait Ops {
     fn help(&mut self, helper: &'static Helper, args: &[Self::Word]) -> Self::Word;
 
     /// Calls the foreign function at `target` with canonical words, one for
-    /// each argument. The result's bytes above its width are undefined.
+    /// each argument, or as many as a struct takes. The result's bytes above its
+    /// width are undefined; a struct is returned as the address of memory that
+    /// stays until the next call.
     fn call(
         &mut self,
         call: &Arc<PreparedCall>,
@@ -127,6 +129,27 @@ pub trait Ops {
     /// The bits of a float.
     fn bits32(&mut self, a: Self::Word) -> Self::Word {
         self.pure(Op::Bits32, Mem::I64, a, a)
+    }
+
+    /// The `size` bytes from 1 to 8 that lie `offset` bytes into the memory at
+    /// `base`, and none behind them, as the low bytes of a word.
+    fn load_bytes(&mut self, base: Self::Word, offset: usize, size: usize) -> Self::Word {
+        let mut done = 0;
+        let mut word = None;
+        while done < size {
+            let mem = Mem::widest(size - done);
+            let part = self.load(base, Field::new("bytes", (offset + done) as i32, mem));
+            word = Some(match word {
+                None => part,
+                Some(low) => {
+                    let bits = self.constant(8 * done as u64);
+                    let high = self.shl(part, bits);
+                    self.pure(Op::Or, Mem::I64, low, high)
+                }
+            });
+            done += mem.size() as usize;
+        }
+        word.unwrap_or_else(|| self.constant(0))
     }
 
     /// Whether the word is the address of `symbol`; a guard.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use hotcall_core::CType;
+
 use crate::data::Data;
 use crate::ir::{Effect, Inst, Op, Operands, Trace, Ty, carrier};
 
@@ -86,7 +88,9 @@ fn operand_types(inst: &Inst) -> Option<Vec<Ty>> {
         (Operands::AddressAndField, Data::Field(field)) => Some(vec![Ty::I64, field.mem.ty()]),
         (Operands::Helper, Data::Helper(helper)) => Some(helper.entry.params().to_vec()),
         (Operands::Signature, Data::Call(call)) => {
-            let args = call.signature().args().iter().map(|&ty| carrier(ty));
+            let signature = call.signature();
+            let words = |&ty| std::iter::repeat_n(carrier(ty), CType::words(&ty, signature.abi()));
+            let args = signature.args().iter().flat_map(words);
             std::iter::once(Some(Ty::I64)).chain(args).collect()
         }
         _ => None,

@@ -81,7 +81,10 @@ fn recorder(signature: &Signature) -> u64 {
 
 /// In Win64 a register's position says which of two registers it is.
 fn win64_recorder<R: Word>(signature: &Signature) -> *const () {
-    let places = signature.abi().places(signature.args()).expect("arguments with places");
+    let places = signature
+        .abi()
+        .places(signature.args(), signature.result())
+        .expect("arguments with places");
     let float = |index| places.args.contains(&Place::Fp(index));
     match float(0) {
         true => second::<R, f64>([float(1), float(2), float(3)]),

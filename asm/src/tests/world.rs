@@ -168,13 +168,17 @@ fn defined(ctype: CType, word: u64) -> u64 {
 /// What the next foreign call was given, read from the places of its signature.
 pub(super) fn arrive(ints: &[u64], floats: &[u64], stack: &[u64]) -> u64 {
     let (target, signature) = world(|world| world.to_come.pop()).expect("a call to come");
-    let places = signature.abi().places(signature.args()).expect("arguments with places");
+    let places = signature
+        .abi()
+        .places(signature.args(), signature.result())
+        .expect("arguments with places");
     let shadow = signature.abi().shadow_bytes() as usize;
     let words = places.args.iter().zip(signature.args()).map(|(place, ctype)| {
         let word = match *place {
             Place::Gp(index) => ints[usize::from(index)],
             Place::Fp(index) => floats[usize::from(index)],
             Place::Stack(offset) => stack[(offset as usize - shadow) / 8],
+            Place::Copy { .. } => unreachable!("the traces have no structs"),
         };
         defined(*ctype, word)
     });

@@ -4,19 +4,21 @@
 //! Where ctypes asks `isinstance` and the answer could come from Python code,
 //! the call is refused.
 
-use hotcall_core::CType;
+use hotcall_core::{Abi, CType};
 use hotcall_tracer::{Ops, Refusal, Symbol};
+use smallvec::{SmallVec, smallvec};
 
 use crate::classes::Family;
 use crate::declare::{Arg, ArgRule, Kind};
 use crate::detour::Ahead;
 use crate::known::Known;
 use crate::layout;
+use crate::memory::WIDE_SIZE;
 use crate::observers::{self, Identity, OBSERVED};
 use crate::refusals;
+use crate::rules::copies::Copied;
 use crate::rules::given::{Given, guard_target, referent, with_class};
 use crate::rules::numbers;
-use crate::wide::WIDE_SIZE;
 
 /// What has become of an argument.
 pub(super) enum Argument<W> {
@@ -28,14 +30,13 @@ pub(super) enum Argument<W> {
 
 /// An argument as the foreign function gets it.
 pub(super) struct Passed<W> {
-    /// Its canonical word.
-    pub(super) word: W,
+    /// Its canonical words: one, but for a structure in registers.
+    pub(super) words: SmallVec<[W; 2]>,
     pub(super) ctype: CType,
-    /// Whether the word comes from memory that Python code may change.
+    /// Whether the words come from memory that Python code may change.
     pub(super) is_copied: bool,
-    /// The size in bytes of the copy in wide characters that is passed, for a
-    /// str, which is then the word.
-    pub(super) wide: Option<W>,
+    /// The copy whose address is passed, made of what the word says.
+    pub(super) copy: Option<Copied<W>>,
 }
 
 /// Takes `object` as an argument declared as `arg`, or for which nothing is
@@ -63,13 +64,39 @@ pub(super) fn take<O: Ops>(
         if given.class.family == Family::Str && rule.takes_text() {
             return wide(o, given.object);
         }
+        if given.class.family == Family::Record && (rule.is_open() || rule.is_record()) {
+            return record(o, declared, given);
+        }
         let (word, ctype) = match declared {
             Some(arg) => (take_declared(o, known, arg, given)?, arg.rule.ctype()),
             None => take_undeclared(o, known, given)?,
         };
-        let is_copied = given.is_copied(rule)?;
-        Ok(Argument::Passed(Passed { word, ctype, is_copied, wide: None }))
+        let (words, is_copied) = (smallvec![word], given.is_copied(rule)?);
+        Ok(Argument::Passed(Passed { words, ctype, is_copied, copy: None }))
     })
+}
+
+/// A structure by value. What is passed depends on its own class, not on the
+/// one that is declared.
+fn record<O: Ops>(
+    o: &mut O,
+    declared: Option<&Arg>,
+    given: &Given<'_, O::Word>,
+) -> Result<Argument<O::Word>, Refusal> {
+    if let Some(arg) = declared
+        && !given.is_instance(arg.class.address)?
+    {
+        return Err(refusals::VALUE);
+    }
+    let of = given.class.passing.ok_or(refusals::BY_VALUE)?;
+    let memory = o.load(given.object, layout::CDATA_POINTER);
+    let count = of.words(Abi::HOST).len();
+    let mut word = |nth: usize| o.load_bytes(memory, 8 * nth, (of.size() - 8 * nth).min(8));
+    let (words, copy) = match count {
+        0 => (smallvec![memory], Some(Copied::Bytes(of.size()))),
+        _ => ((0..count).map(&mut word).collect(), None),
+    };
+    Ok(Argument::Passed(Passed { words, ctype: CType::Struct(of), is_copied: true, copy }))
 }
 
 /// A str that is passed as a copy.
@@ -78,8 +105,8 @@ fn wide<O: Ops>(o: &mut O, text: O::Word) -> Result<Argument<O::Word>, Refusal> 
     if o.test_is(size, 0) {
         return Err(refusals::VALUE);
     }
-    let (ctype, wide) = (CType::Pointer, Some(size));
-    Ok(Argument::Passed(Passed { word: text, ctype, is_copied: false, wide }))
+    let (words, copy) = (smallvec![text], Some(Copied::Text(size)));
+    Ok(Argument::Passed(Passed { words, ctype: CType::Pointer, is_copied: false, copy }))
 }
 
 /// Whether a converter gives its argument back, and nobody could see it called.
@@ -144,7 +171,7 @@ fn take_declared<O: Ops>(
             true => given.address(o, known),
             false => Err(refusals::VALUE),
         },
-        ArgRule::Convert(_) | ArgRule::Passed => Err(refusals::VALUE),
+        ArgRule::Record(_) | ArgRule::Convert(_) | ArgRule::Passed => Err(refusals::VALUE),
     }
 }
 
@@ -163,8 +190,9 @@ fn take_undeclared<O: Ops>(
         Family::Simple(Kind::LongDouble) => return Err(refusals::LONG_DOUBLE),
         Family::Simple(kind) => return Ok((given.value(o, kind), kind.ctype())),
         Family::Bytes => given.bytes(o),
-        Family::Record => return Err(refusals::BY_VALUE),
-        Family::Float | Family::Str | Family::Other => return Err(refusals::VALUE),
+        Family::Float | Family::Str | Family::Record | Family::Other => {
+            return Err(refusals::VALUE);
+        }
         _ => given.address(o, known)?,
     };
     Ok((address, CType::Pointer))

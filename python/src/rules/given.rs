@@ -80,6 +80,7 @@ impl<W: Copy> Given<'_, W> {
             (Family::Simple(_) | Family::Pointer(_), ArgRule::Pointer(target)) => {
                 Ok(!self.is_instance(target)?)
             }
+            (Family::Record, rule) => Ok(!matches!(rule, ArgRule::Pointer(_))),
             (Family::Simple(_) | Family::Pointer(_) | Family::Function, _) => Ok(true),
             _ => Ok(false),
         }

@@ -6,7 +6,7 @@ use hotcall_tracer::{Mem, Ops};
 
 use crate::declare::{Kind, ResultRule};
 use crate::helpers as help;
-use crate::instance::NEW_INSTANCE;
+use crate::instance::{NEW_INSTANCE, NEW_RECORD};
 use crate::known::Known;
 
 /// The object for `value`, or 0 with an exception set.
@@ -25,6 +25,11 @@ pub(super) fn wrap<O: Ops>(
             let word = o.extend(Mem::I32, value);
             let int = o.help(&help::FROM_SIGNED, &[word]);
             o.help(&help::CALL_WITH, &[callable, int])
+        }
+        ResultRule::Record { class, of } => {
+            let class = o.symbol(class);
+            let size = o.constant(of.size() as u64);
+            o.help(&NEW_RECORD, &[class, value, size])
         }
         ResultRule::Instance { kind, class } => {
             let bits = match kind {

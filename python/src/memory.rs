@@ -1,6 +1,5 @@
-//! Texts as arguments: ctypes gives C a copy in wide characters, which lives
-//! until the result has been made. The copies of all texts of a call share one
-//! piece of memory.
+//! Memory for copies of arguments: of texts, which ctypes gives C in wide
+//! characters, and of structures.
 //!
 //! # Safety
 //! Each helper's documentation says what its words are. The rules, which alone
@@ -24,6 +23,10 @@ pub(crate) static NEW_MEMORY: Helper =
 /// Writes a str to the address of the second word; gives the address behind it.
 pub(crate) static COPY_WIDE: Helper =
     Helper { name: "copy_wide", entry: Entry::WWW(copy_wide), effect: Effect::Effect };
+
+/// Copies so many bytes, the third word, from the first address to the second.
+pub(crate) static COPY_BYTES: Helper =
+    Helper { name: "copy_bytes", entry: Entry::WWWW(copy_bytes), effect: Effect::Effect };
 
 /// Gives memory back.
 pub(crate) static FREE_MEMORY: Helper =
@@ -61,6 +64,12 @@ unsafe extern "C-unwind" fn copy_wide(text: u64, to: u64) -> u64 {
     // SAFETY: the memory was made to hold what `wide_size` counted.
     unsafe { capi::PyUnicode_AsWideChar(text, to as *mut u32, units) };
     to + units as u64 * UNIT
+}
+
+unsafe extern "C-unwind" fn copy_bytes(from: u64, to: u64, size: u64) -> u64 {
+    // SAFETY: the bytes of a structure, and memory that was made for them.
+    unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, size as usize) };
+    0
 }
 
 unsafe extern "C-unwind" fn free_memory_if(condition: u64, memory: u64) -> u64 {
