@@ -92,6 +92,8 @@ class Status:
     """Why hotcall cannot work in this process; None if it can."""
     stubs_off: str | None
     """Why calls are interpreted but not compiled; None if they are compiled."""
+    data: bool
+    """Whether fields of structures, and ``byref``, are made faster where hotcall is installed."""
 
     def __str__(self) -> str:
         """One line for each part."""
@@ -101,6 +103,7 @@ class Status:
             [
                 "hotcall: " + ("installed" if self.installed else "not installed"),
                 "stubs: " + (f"off, {self.stubs_off}" if self.stubs_off else "on"),
+                "fields and byref: " + ("on" if self.data else "off"),
             ]
         )
 
@@ -136,9 +139,9 @@ def installed() -> Iterator[None]:
 def status() -> Status:
     """What is on, what is off, and why."""
     if _native is None:
-        return Status(installed=False, off=_missing, stubs_off=None)
+        return Status(installed=False, off=_missing, stubs_off=None, data=False)
     native = _native.status()
-    return Status(native["installed"], native["off"], native["stubs_off"])
+    return Status(native["installed"], native["off"], native["stubs_off"], native["data"])
 
 
 def stats() -> dict[str, Any]:

@@ -168,7 +168,7 @@ unsafe extern "C-unwind" fn from_wchar_p(text: u64) -> u64 {
     unsafe { PyUnicode_FromWideChar(text as *const u32, length as isize) }
 }
 
-unsafe extern "C-unwind" fn from_void_p(address: u64) -> u64 {
+pub(crate) unsafe extern "C-unwind" fn from_void_p(address: u64) -> u64 {
     match address {
         // SAFETY: no precondition.
         0 => unsafe { new_none() },

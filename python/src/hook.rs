@@ -12,11 +12,13 @@
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use hotcall_tracer::Field;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use crate::data;
 use crate::enter::{Call, tp_call};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_ENTRY};
@@ -33,14 +35,14 @@ type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -
 
 /// The function that stood in a slot before the hook was made. It is set once
 /// and kept, since another thread may be on its way to it.
-struct Original(AtomicU64);
+pub(crate) struct Original(AtomicU64);
 
 impl Original {
-    const fn new() -> Original {
+    pub(crate) const fn new() -> Original {
         Original(AtomicU64::new(0))
     }
 
-    fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         self.0.load(Relaxed)
     }
 
@@ -128,11 +130,11 @@ pub(crate) fn name(function: Object) -> String {
 ///
 /// # Errors
 /// What a look-up in `_ctypes` raised.
-pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if is_installed() {
         return Ok(());
     }
-    let (patches, classes) = prepare(py)?;
+    let (patches, classes) = prepare(py, runtime)?;
     // From here on nothing fails, and no Python code runs.
     patches.keep_originals();
     patches.apply();
@@ -149,7 +151,7 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if !is_installed() {
         return Ok(());
     }
-    let (patches, classes) = prepare(py)?;
+    let (patches, classes) = prepare(py, runtime)?;
     // From here on nothing fails, and no Python code runs. Functions lose
     // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);
@@ -161,9 +163,9 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
 
 /// What is to be patched: the places of ctypes, and `CFuncPtr` with all classes
 /// that derive from it, which are held so that none dies meanwhile.
-fn prepare(py: Python<'_>) -> PyResult<(Patches, Vec<Bound<'_, PyAny>>)> {
+fn prepare<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<(Patches, Vec<Bound<'py, PyAny>>)> {
     let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
-    let patches = Patches::of(&class)?;
+    let patches = Patches::of(&class, data::places(py, runtime)?)?;
     // Not the class's own attribute: a program may have put something there.
     let subclasses_of = py.get_type::<PyType>().getattr("__subclasses__")?;
     let mut classes = vec![class.into_any()];
@@ -202,77 +204,79 @@ fn unhook_class(class: Object) {
     }
 }
 
-/// The places outside the classes' own slots that the hook writes to.
-struct Patches {
-    class: Object,
-    /// The slot wrapper `__call__`: new subclasses take their slot from it.
-    wrapper: Object,
-    /// The C tables of the attributes whose assignment ends a declaration.
-    setters: [(Object, &'static Original, Setter); 3],
+/// A word that the hook writes to: what stood there is kept in `original`.
+pub(crate) struct Place {
+    object: Object,
+    field: Field,
+    original: &'static Original,
+    ours: u64,
 }
 
-impl Patches {
-    fn of(class: &Bound<'_, PyType>) -> PyResult<Patches> {
-        let dict = class.getattr("__dict__")?;
-        let table = |name: &str| -> PyResult<Object> {
-            let descriptor = dict.get_item(name)?;
-            handle(&descriptor)
-                .object(layout::GETSET_DEF)
-                .ok_or_else(|| PyRuntimeError::new_err(format!("{name} has no C table")))
-        };
-        Ok(Patches {
-            class: handle(class.as_any()),
-            wrapper: handle(&dict.get_item("__call__")?),
-            setters: [
-                (table("argtypes")?, &SET_ARGTYPES, set_argtypes),
-                (table("restype")?, &SET_RESTYPE, set_restype),
-                (table("errcheck")?, &SET_ERRCHECK, set_errcheck),
-            ],
-        })
+impl Place {
+    /// The place for a function of ours that has the signature of the one that
+    /// stands there, and ends in it, or for data that is used alike.
+    pub(crate) fn new(
+        object: Object,
+        field: Field,
+        original: &'static Original,
+        ours: u64,
+    ) -> Place {
+        Place { object, field, original, ours }
     }
+}
 
-    /// The slots, each with its row, the original's home and our function.
-    fn slots(&self) -> [(Object, hotcall_tracer::Field, &'static Original, u64); 4] {
+/// The places outside the classes' own slots that the hook writes to.
+struct Patches(Vec<Place>);
+
+impl Patches {
+    /// Those of function objects, and others.
+    fn of(class: &Bound<'_, PyType>, others: Vec<Place>) -> PyResult<Patches> {
+        let dict = class.getattr("__dict__")?;
+        // New subclasses take their slot from the slot wrapper.
+        let wrapper = handle(&dict.get_item("__call__")?);
         let tp_call = tp_call as Call as usize as u64;
         let tp_dealloc = tp_dealloc as Destructor as usize as u64;
         let tp_traverse = tp_traverse as Traverse as usize as u64;
         let tp_clear = tp_clear as Inquiry as usize as u64;
-        [
-            (self.wrapper, layout::WRAPPER_WRAPPED, &CALL, tp_call),
-            (self.class, layout::TYPE_DEALLOC, &DEALLOC, tp_dealloc),
-            (self.class, layout::TYPE_TRAVERSE, &TRAVERSE, tp_traverse),
-            (self.class, layout::TYPE_CLEAR, &CLEAR, tp_clear),
-        ]
+        let class = handle(class.as_any());
+        let mut places = vec![
+            Place::new(wrapper, layout::WRAPPER_WRAPPED, &CALL, tp_call),
+            Place::new(class, layout::TYPE_DEALLOC, &DEALLOC, tp_dealloc),
+            Place::new(class, layout::TYPE_TRAVERSE, &TRAVERSE, tp_traverse),
+            Place::new(class, layout::TYPE_CLEAR, &CLEAR, tp_clear),
+        ];
+        let setters: [(&str, &'static Original, Setter); 3] = [
+            ("argtypes", &SET_ARGTYPES, set_argtypes),
+            ("restype", &SET_RESTYPE, set_restype),
+            ("errcheck", &SET_ERRCHECK, set_errcheck),
+        ];
+        for (name, original, ours) in setters {
+            let table = handle(&dict.get_item(name)?).object(layout::GETSET_DEF);
+            let missing = || PyRuntimeError::new_err(format!("{name} has no C table"));
+            let table = table.ok_or_else(missing)?;
+            places.push(Place::new(table, layout::GETSET_SET, original, ours as usize as u64));
+        }
+        places.extend(others);
+        Ok(Patches(places))
     }
 
     fn keep_originals(&self) {
-        for (object, field, original, ours) in self.slots() {
-            original.keep(object.word(field), ours);
-        }
-        for (table, original, ours) in self.setters {
-            original.keep(table.word(layout::GETSET_SET), ours as usize as u64);
+        for Place { object, field, original, ours } in &self.0 {
+            original.keep(object.word(*field), *ours);
         }
     }
 
     fn apply(&self) {
-        for (object, field, _, ours) in self.slots() {
-            // SAFETY: same signature, and it ends in the original.
-            unsafe { object.set(field, ours) };
-        }
-        for (table, _, ours) in self.setters {
-            // SAFETY: same signature, and it ends in the original.
-            unsafe { table.set(layout::GETSET_SET, ours as usize as u64) };
+        for Place { object, field, ours, .. } in &self.0 {
+            // SAFETY: what the place was made for.
+            unsafe { object.set(*field, *ours) };
         }
     }
 
     fn undo(&self) {
-        for (object, field, original, _) in self.slots() {
-            // SAFETY: the function that stood there.
-            unsafe { object.set(field, original.address()) };
-        }
-        for (table, original, _) in self.setters {
-            // SAFETY: the function that stood there.
-            unsafe { table.set(layout::GETSET_SET, original.address()) };
+        for Place { object, field, original, .. } in &self.0 {
+            // SAFETY: what stood there.
+            unsafe { object.set(*field, original.address()) };
         }
     }
 }

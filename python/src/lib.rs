@@ -15,6 +15,7 @@ mod check;
 mod checker;
 mod classes;
 mod current;
+mod data;
 mod declare;
 mod detour;
 mod enter;
@@ -107,11 +108,10 @@ fn ready() -> PyResult<&'static Runtime> {
 /// Puts the hook in place. False if hotcall is off.
 #[pyfunction]
 fn install(py: Python<'_>) -> PyResult<bool> {
-    if runtime().is_none() {
-        return Ok(false);
+    match runtime() {
+        Some(runtime) => hook::install(py, runtime).map(|()| true),
+        None => Ok(false),
     }
-    hook::install(py)?;
-    Ok(true)
 }
 
 /// Puts everything back.
@@ -152,6 +152,7 @@ fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
         true => runtime.jit.status().err().map(|refusal| refusal.to_string()),
     });
     status.set_item("stubs_off", stubs_off)?;
+    status.set_item("data", data::is_on())?;
     if let Some(runtime) = runtime() {
         status.set_item("options", format!("{:?}", runtime.options))?;
     }

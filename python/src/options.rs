@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) deny: bool,
     /// Whether calls are counted.
     pub(crate) count: bool,
+    /// Whether fields of structures and `byref` are made faster too.
+    pub(crate) data: bool,
     /// What is written to standard error as it happens.
     pub(crate) log: Log,
 }
@@ -42,6 +44,7 @@ impl Default for Options {
             code: 4 << 20,
             deny: false,
             count: false,
+            data: true,
             log: Log::Off,
         }
     }
@@ -95,6 +98,7 @@ impl Options {
                 self.code = number(64, 1 << 20).ok_or(expected)? << 10;
             }
             "jit" => self.jit = switch(value).ok_or("jit=on or jit=off")?,
+            "data" => self.data = switch(value).ok_or("data=on or data=off")?,
             "count" => self.count = switch(value).ok_or("count=1 or count=0")?,
             "memory" => {
                 self.deny = match value {
@@ -111,7 +115,7 @@ impl Options {
                     _ => return Err("log=off, log=events or log=trace"),
                 };
             }
-            _ => return Err("threshold, shapes, jit, code, memory, count or log"),
+            _ => return Err("threshold, shapes, jit, code, data, memory, count or log"),
         }
         Ok(())
     }

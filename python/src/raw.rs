@@ -43,6 +43,7 @@ impl Object {
     }
 
     /// A field's word.
+    #[inline(always)]
     pub(crate) fn word(self, field: Field) -> u64 {
         let place = self.0.wrapping_add_signed(field.offset.into());
         let mut bytes = [0; 8];
@@ -54,6 +55,7 @@ impl Object {
     }
 
     /// The object that a field refers to, if any.
+    #[inline(always)]
     pub(crate) fn object(self, field: Field) -> Option<Object> {
         let address = self.word(field);
         (address != 0).then_some(Object(address))

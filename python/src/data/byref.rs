@@ -1,0 +1,148 @@
+//! `byref`: the built-in function gets a table entry of its own, with a cheaper
+//! calling convention where ctypes takes a tuple of arguments.
+//!
+//! # Safety
+//! As for the module above.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hotcall_tracer::{Field, Mem};
+use pyo3::prelude::*;
+
+use super::data;
+use crate::capi;
+use crate::hook::{Original, Place};
+use crate::kinds::handle;
+use crate::layout::{self, CDATA_POINTER, Layout, METHOD_DEF, METHOD_SELF};
+use crate::raw::{Object, Owned};
+
+/// How CPython calls a built-in function, chosen by the flags of its table entry.
+const METHOD_CALL: Field = Field::new("method.call", 48, Mem::I64);
+/// The module of a built-in function.
+const METHOD_MODULE: Field = Field::new("method.module", 32, Mem::I64);
+
+/// Arguments as an array, and names of keywords. Source: CPython's methodobject.h.
+const FASTCALL_WITH_KEYWORDS: u64 = 0x82;
+
+/// An entry of a table of methods.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Method {
+    name: u64,
+    function: u64,
+    flags: u64,
+    doc: u64,
+}
+
+static DEFINITION: Original = Original::new();
+static CALL: Original = Original::new();
+
+/// The function as it was, as an object of its own.
+static PLAIN: AtomicU64 = AtomicU64::new(0);
+/// The class of what it gives, and the words that all of these have.
+static REFERENCE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+const FFI_TYPE: Field = Field::new("byref.ffi", 16, Mem::I64);
+const TAG: Field = Field::new("byref.tag_word", 24, Mem::I64);
+
+/// Whether a reference has the words that `byref` is to write.
+pub(super) fn rows_hold(py: Python<'_>, layout: &Layout) -> PyResult<bool> {
+    let ctypes = py.import("ctypes")?;
+    let instance = ctypes.getattr("c_int")?.call0()?;
+    let reference = ctypes.getattr("byref")?.call1((&instance,))?;
+    let words = handle(&reference);
+    let class = words.word(layout::OB_TYPE);
+    let made = [class, words.word(FFI_TYPE), words.word(TAG)];
+    for (place, word) in REFERENCE.iter().zip(made) {
+        place.store(word, Relaxed);
+    }
+    Ok(words.word(layout.reference_object) == instance.as_ptr() as u64
+        && words.word(layout::REFERENCE_VALUE) == handle(&instance).word(CDATA_POINTER))
+}
+
+/// The places in the built-in function, if it is one still.
+pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
+    static BYREF: OnceLock<Option<Py<PyAny>>> = OnceLock::new();
+    let print = py.import("builtins")?.getattr("print")?;
+    let found = py.import("_ctypes")?.getattr("byref")?;
+    let byref = BYREF.get_or_init(|| {
+        let is_builtin = found.get_type_ptr() == print.get_type_ptr();
+        is_builtin.then(|| found.unbind())
+    });
+    let Some(byref) = byref.as_ref().map(|byref| handle(byref.bind(py))) else {
+        return Ok(Vec::new());
+    };
+    let definition = |function: Object| -> Method {
+        // SAFETY: the table entry of a built-in function.
+        unsafe { *(function.word(METHOD_DEF) as *const Method) }
+    };
+    if definition(handle(&print)).flags & 0xffff_ffff != FASTCALL_WITH_KEYWORDS {
+        return Ok(Vec::new());
+    }
+    static OURS: OnceLock<u64> = OnceLock::new();
+    let ours = *OURS.get_or_init(|| {
+        let function = call as unsafe extern "C-unwind" fn(u64, *const u64, isize, u64) -> u64;
+        let function = function as usize as u64;
+        let made = Method { function, flags: FASTCALL_WITH_KEYWORDS, ..definition(byref) };
+        // SAFETY: the function's own table entry, and what it was made with.
+        let plain = unsafe {
+            capi::PyCFunction_NewEx(
+                byref.word(METHOD_DEF),
+                byref.word(METHOD_SELF),
+                byref.word(METHOD_MODULE),
+            )
+        };
+        PLAIN.store(plain, Relaxed);
+        std::ptr::from_ref(Box::leak(Box::new(made))).expose_provenance() as u64
+    });
+    if PLAIN.load(Relaxed) == 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let by_array = handle(&print).word(METHOD_CALL);
+    Ok(vec![
+        Place::new(byref, METHOD_DEF, &DEFINITION, ours),
+        Place::new(byref, METHOD_CALL, &CALL, by_array),
+    ])
+}
+
+unsafe extern "C-unwind" fn call(_module: u64, args: *const u64, count: isize, names: u64) -> u64 {
+    if count == 1 && names == 0 {
+        // SAFETY: there is one argument.
+        let argument = unsafe { *args };
+        // SAFETY: an argument of this call.
+        let reference = reference(unsafe { Object::at(argument) });
+        if reference != 0 {
+            return reference;
+        }
+    }
+    // SAFETY: a built-in function, and the arguments of this call.
+    unsafe { capi::PyObject_Vectorcall(PLAIN.load(Relaxed), args, count as u64, names) }
+}
+
+/// A reference to an instance of ctypes; 0 if it is none, or without memory.
+#[inline]
+fn reference(instance: Object) -> u64 {
+    let Some(data) = data().filter(|data| data.is_instance(instance)) else { return 0 };
+    let [class, ffi_type, tag] = [0, 1, 2].map(|index: usize| REFERENCE[index].load(Relaxed));
+    // SAFETY: the class of references, which takes no items.
+    let made = unsafe { capi::PyType_GenericAlloc(class, 0) };
+    if made == 0 {
+        // SAFETY: the GIL is held; the plain function will meet the error.
+        unsafe { capi::PyErr_Clear() };
+        return 0;
+    }
+    // SAFETY: a new object.
+    let reference = unsafe { Object::at(made) };
+    let fields = [
+        (FFI_TYPE, ffi_type),
+        (TAG, tag),
+        (layout::REFERENCE_VALUE, instance.word(CDATA_POINTER)),
+        (data.layout.reference_object, Owned::of(instance).into_address()),
+    ];
+    for (field, word) in fields {
+        // SAFETY: a word that the field of every such object has, or its own.
+        unsafe { reference.set(field, word) };
+    }
+    made
+}
