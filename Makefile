@@ -3,6 +3,7 @@
 #   make demo    bindings of libm, libc, zlib and sqlite3 with and without hotcall: same results, other times
 #   make test    every test, on every Python version that can be had
 #   make bench   the benchmarks
+#   make clients programs over real bindings with and without hotcall: same results, shares of calls, times
 #   make lint    formatting, lints, documentation, types
 #   make long    the tests again, random ones for a long time
 
@@ -12,7 +13,7 @@ EACH := $(LANES)/pythons.sh
 BUILD := $(or $(HOTCALL_BUILD),.build)
 DEMO_PYTHON := $(or $(PYTHON_VERSION),3.11)
 
-.PHONY: demo test bench lint long clean wheel start test-rust test-python test-suite test-denied test-chroot
+.PHONY: demo test bench clients lint long clean wheel start test-rust test-python test-suite test-denied test-chroot
 .NOTPARALLEL:
 
 test: start test-rust test-python test-suite test-denied test-chroot
@@ -53,6 +54,9 @@ long: test
 demo: wheel
 	@HOTCALL_PYTHONS=$(DEMO_PYTHON) $(EACH) true
 	@$(BUILD)/venv-$(DEMO_PYTHON)/bin/python -B python/demo
+
+clients: wheel
+	@$(LANE) clients $(LANES)/clients.sh
 
 bench: wheel
 	@$(LANE) bench $(LANES)/bench.sh
