@@ -147,14 +147,15 @@ def status() -> Status:
 def stats() -> dict[str, Any]:
     """Figures of the process, as a new dict.
 
-    ``functions`` (with a call site), ``stubs``, ``code_bytes``, ``code_capacity``; and, where
+    ``functions`` (with a call site), ``shapes`` (stubs in their chains), ``full_chains``,
+    ``renewals`` (chains that were dropped for new shapes), ``stubs``, ``code_bytes``, ``code_capacity``; and, where
     ``HOTCALL=count=1`` was set before the import (``counting`` is then True), the exact numbers
     of calls: ``stub_calls``, ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict
     from name to number. Where hotcall is off, all figures are 0.
     """
     if _native is None or _native.status()["off"]:
         names = ("stub_calls", "interpreter_calls", "ctypes_calls")
-        more = ("functions", "stubs", "code_bytes", "code_capacity")
+        more = ("functions", "shapes", "full_chains", "renewals", "stubs", "code_bytes", "code_capacity")
         return {"counting": False, **dict.fromkeys(names + more, 0), "refusals": {}}
     return dict(_native.stats())
 

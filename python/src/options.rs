@@ -39,7 +39,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             threshold: 100,
-            shapes: 4,
+            shapes: 8,
             jit: true,
             code: 4 << 20,
             deny: false,

@@ -102,7 +102,11 @@ pub(crate) fn stats<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'
     stats.set_item("interpreter_calls", interpreted)?;
     stats.set_item("ctypes_calls", CTYPES_CALLS.load(Relaxed))?;
     stats.set_item("refusals", runtime.refusals())?;
-    stats.set_item("functions", runtime.functions())?;
+    let [functions, shapes, full, renewals] = runtime.totals();
+    stats.set_item("functions", functions)?;
+    stats.set_item("shapes", shapes)?;
+    stats.set_item("full_chains", full)?;
+    stats.set_item("renewals", renewals)?;
     let usage = runtime.jit.usage();
     stats.set_item("stubs", usage.stubs)?;
     stats.set_item("code_bytes", usage.used_bytes)?;

@@ -309,9 +309,17 @@ impl Runtime {
         self.sites().refusals.clone()
     }
 
-    /// How many functions have a site.
-    pub(crate) fn functions(&self) -> usize {
-        self.sites().functions.len()
+    /// How many functions have a site, how many stubs are in their chains, how
+    /// many chains are full, and how often one was dropped.
+    pub(crate) fn totals(&self) -> [usize; 4] {
+        let sites = self.sites();
+        let chain = |site: &CallSite| {
+            let shapes = site.site.shapes().len();
+            let is_full = usize::from(shapes >= self.options.shapes);
+            [1, shapes, is_full, site.site.renewals() as usize]
+        };
+        let add = |sums: [usize; 4], one: [usize; 4]| std::array::from_fn(|at| sums[at] + one[at]);
+        sites.functions.values().map(|site| chain(site)).fold([0; 4], add)
     }
 
     /// Writes a line to standard error if `level` is logged, and if it can be:

@@ -6,7 +6,7 @@ import sys
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int64, c_ubyte, c_void_p, c_wchar_p, py_object
 
 import pytest
-from conftest import hotly, plainly
+from conftest import LIBRARY, hotly, plainly
 from values import MyInt, Point
 
 import hotcall
@@ -96,3 +96,41 @@ def test_simple_functions_run_in_stubs(lib):
         for _ in range(50):
             function(*args)
         assert hotcall.stats()["stub_calls"] - before >= 40, f"{name}: {hotcall.explain(function)}"
+
+
+@pytest.mark.stubs
+def test_many_shapes_are_bounded(lib, rng):
+    """A thousand argument shapes over a hundred functions: chains, code and renewals stay within their limits."""
+    hotcall.install()
+    functions = []
+    for _ in range(100):
+        function = ctypes.CDLL(LIBRARY)["same"]
+        function.argtypes, function.restype = [c_void_p], c_void_p
+        functions.append(function)
+    values = [(ctypes.c_int * number)() for number in range(1, 1001)]
+    before = hotcall.stats()
+    for _ in range(20_000):
+        value = rng.choice(values)
+        assert rng.choice(functions)(value) == ctypes.addressof(value)
+    after = hotcall.stats()
+    assert 0 < after["renewals"] <= 4 * 100
+    assert after["shapes"] <= 8 * after["functions"]
+    assert after["stubs"] - before["stubs"] <= 8 * 5 * 100
+    assert after["code_bytes"] <= after["code_capacity"]
+
+
+@pytest.mark.stubs
+def test_a_site_follows_the_program(lib):
+    """A function whose calls change for good runs in stubs again after a while."""
+    hotcall.install()
+    function = lib["same"]
+    function.argtypes, function.restype = [c_void_p], c_void_p
+    for number in range(1, 9):
+        for _ in range(5):
+            function((ctypes.c_int * number)())
+    for _ in range(40):
+        assert function(5) == 5
+    before = hotcall.stats()
+    for _ in range(100):
+        function(5)
+    assert hotcall.stats()["stub_calls"] - before["stub_calls"] == 100

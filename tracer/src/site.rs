@@ -10,7 +10,7 @@
 //! a foreign function or the backend runs.
 
 use std::sync::atomic::{
-    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,9 +48,16 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { hot: 100, shapes: 4, refusals: 16 }
+        Limits { hot: 100, shapes: 8, refusals: 16 }
     }
 }
+
+/// How often a full chain is dropped at most, so that a new one may be made of
+/// the shapes that the site sees by then.
+pub const MOST_RENEWALS: u32 = 4;
+/// A chain is dropped when it has been full for so many times [`Limits::hot`]
+/// calls that none of its stubs took; the next one lasts four times as long.
+const FULL: u32 = 16;
 
 /// What the generic path does with the call at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +98,10 @@ struct State<S> {
     last_refusal: Option<Refusal>,
     /// Set when the backend refused: it is not asked again for this site.
     uncompiled: Option<Refusal>,
+    /// How many calls would have been recorded while the chain was full.
+    full: u32,
+    /// How often the chain was dropped.
+    renewals: u32,
 }
 
 /// A call site: one declaration of one foreign function.
@@ -101,6 +112,8 @@ pub struct Site<S> {
     calls: AtomicU32,
     /// Refused calls since the last one that was not.
     refused_in_row: AtomicU32,
+    /// Whether the call at hand would have been recorded, were there room.
+    met_full: AtomicBool,
     /// The entry of the newest stub; 0 if there is none.
     head: AtomicU64,
     state: Mutex<State<S>>,
@@ -113,12 +126,15 @@ impl<S: Clone> Site<S> {
             limits,
             calls: AtomicU32::new(0),
             refused_in_row: AtomicU32::new(0),
+            met_full: AtomicBool::new(false),
             head: AtomicU64::new(0),
             state: Mutex::new(State {
                 shapes: Vec::new(),
                 refusals: Vec::new(),
                 last_refusal: None,
                 uncompiled: None,
+                full: 0,
+                renewals: 0,
             }),
         }
     }
@@ -143,8 +159,31 @@ impl<S: Clone> Site<S> {
         let state = self.state();
         match state.shapes.len() < self.limits.shapes && state.uncompiled.is_none() {
             true => Plan::Record,
-            false => Plan::Interpret,
+            false => {
+                self.met_full.store(state.uncompiled.is_none(), Relaxed);
+                Plan::Interpret
+            }
         }
+    }
+
+    /// Drops a chain that has been full for long while other shapes were called.
+    #[cold]
+    fn renew(&self) {
+        self.met_full.store(false, Relaxed);
+        let mut state = self.state();
+        state.full += 1;
+        if state.renewals < MOST_RENEWALS && state.full >= FULL << (2 * state.renewals) {
+            // Stubs are never freed: who is in one goes on in it.
+            state.shapes.clear();
+            state.full = 0;
+            state.renewals += 1;
+            self.head.store(0, Release);
+        }
+    }
+
+    /// How often the chain was dropped, at most [`MOST_RENEWALS`] times.
+    pub fn renewals(&self) -> u32 {
+        self.state().renewals
     }
 
     /// Notes that the rules accepted the call at hand.
@@ -152,11 +191,15 @@ impl<S: Clone> Site<S> {
         if self.refused_in_row.load(Relaxed) != 0 {
             self.refused_in_row.store(0, Relaxed);
         }
+        if self.met_full.load(Relaxed) {
+            self.renew();
+        }
     }
 
     /// Counts a refused call under its name.
     pub fn refuse(&self, refusal: Refusal) {
         self.refused_in_row.store(self.refused_in_row.load(Relaxed).saturating_add(1), Relaxed);
+        self.met_full.store(false, Relaxed);
         let mut state = self.state();
         state.last_refusal = Some(refusal);
         match state.refusals.iter_mut().find(|(known, _)| *known == refusal) {

@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use common::{Table, symbol};
 use expect_test::expect;
 use hotcall_tracer::{
-    Backend, Data, Field, Limits, Live, Mem, Op, Ops, Outcome, Plan, Recorder, Refusal, Site,
-    Symbol, Tier, Trace, eval,
+    Backend, Data, Field, Limits, Live, MOST_RENEWALS, Mem, Op, Ops, Outcome, Plan, Recorder,
+    Refusal, Site, Symbol, Tier, Trace, eval,
 };
 
 const TOO_BIG: Refusal = Refusal::new("too-big", "It is too big.");
@@ -64,6 +64,31 @@ fn a_site_records_when_it_is_hot_until_the_chain_is_full() {
     assert_eq!(site.add(returns(2), &backend, 7), Ok(102));
     assert_eq!(*backend.fallbacks.borrow(), [7, 101], "newest, older, generic");
     assert!((0..100).all(|_| site.plan() == Plan::Interpret), "the chain is full");
+    for _ in 0..1000 {
+        assert_eq!(site.plan(), Plan::Interpret);
+        site.refuse(TOO_BIG);
+        site.accept();
+    }
+    assert_eq!(site.renewals(), 0, "refused calls do not count");
+}
+
+#[test]
+fn a_full_chain_that_no_call_takes_is_made_anew_a_few_times() {
+    let site = site(1, 2);
+    let backend = Numbers { room: 1000, ..Numbers::default() };
+    let mut recorded = Vec::new();
+    for call in 0..1_000_000_u64 {
+        if site.plan() == Plan::Record {
+            recorded.push(call);
+            site.add(returns(call), &backend, 7).unwrap();
+        }
+        site.accept();
+    }
+    assert_eq!(site.renewals(), MOST_RENEWALS);
+    assert_eq!(recorded.len(), 2 * (1 + MOST_RENEWALS as usize));
+    assert_eq!(recorded[..4], [0, 1, 18, 19], "two shapes, sixteen calls, and two again");
+    let fallbacks = backend.fallbacks.borrow();
+    assert!(fallbacks.chunks(2).all(|chain| chain[0] == 7), "each chain ends in the generic path");
 }
 
 #[test]
