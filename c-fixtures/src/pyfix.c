@@ -152,3 +152,31 @@ int call_back_in_thread(int (*f)(int), int x)
 
 /* Sleeps in C: what other threads do meanwhile shows whether they can run. */
 int sleep_ms(int ms) { usleep((unsigned)ms * 1000); return ms; }
+
+/* Structures by value: of each class that System V has, and back. */
+typedef struct { int x, y; } pair;
+typedef struct { double x, y; } doubles;
+typedef struct { float x, y, z; } floats;
+typedef struct { long x; double y; } mixed;
+typedef struct { int kind, flags; void *data[3]; } cursor;
+typedef struct { unsigned char x[3]; } three;
+typedef struct { unsigned char x[5]; } five;
+pair swap_pair(pair p) { return (pair){p.y, p.x}; }
+doubles swap_doubles(doubles p) { return (doubles){p.y, p.x}; }
+floats swap_floats(floats p) { return (floats){p.z, p.y, p.x}; }
+mixed swap_mixed(mixed p) { return (mixed){(long)p.y, (double)p.x}; }
+cursor next_cursor(cursor c) { c.kind++; c.data[0] = c.data[2]; return c; }
+int kind_of_cursor(cursor c, int more) { return c.kind + more + (int)(long)c.data[1]; }
+three swap_three(three p) { return (three){{p.x[2], p.x[1], p.x[0]}}; }
+five swap_five(five p) { return (five){{p.x[4], p.x[3], p.x[2], p.x[1], p.x[0]}}; }
+long many_structs(long a, long b, long c, long d, long e, mixed m, pair p, cursor q, doubles r, double x)
+{
+    return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * m.x + 7 * (long)m.y + 8 * p.x + 9 * p.y + 10 * q.kind + 11 * (long)r.y + 12 * (long)x;
+}
+/* Gives other words in each register in which a structure may be returned. */
+mixed answer_mixed(void) { return (mixed){0x1122334455667788, 1.5}; }
+__asm__(".globl answer_all\nanswer_all:\nmovabs $0x1122334455667788, %rax\nmovabs $0x99aabbccddeeff01, %rdx\n"
+        "movabs $0x2132435465768798, %rcx\nmovq %rcx, %xmm0\nmovabs $0x3142536475869718, %rcx\nmovq %rcx, %xmm1\nret\n"
+        ".type answer_all, @function\n");
+/* Calls back while a structure that was passed by value is still to be read. */
+long read_later(cursor c, void (*between)(void)) { between(); return c.kind + (long)c.data[1]; }

@@ -2,7 +2,9 @@
 //! it, which is not always what a C compiler makes of the declaration.
 //!
 //! libffi lays the elements out one behind the other, whatever packing and bit
-//! fields do to the fields, and looks at 8 bytes at a time. Source: System V
+//! fields do to the fields, and looks at 8 bytes at a time. Of 8 bytes in which
+//! it finds a float alone it passes 4 and leaves the others undefined; here all
+//! are passed. Source: System V
 //! ABI, AMD64 supplement, section 3.2.3, for how it merges their classes.
 //!
 //! # Safety
