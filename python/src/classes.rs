@@ -112,6 +112,8 @@ struct Landmarks {
     bases: Vec<u64>,
     /// The slots that look attributes up without running Python code.
     plain_getattro: [u64; 2],
+    /// The metaclass of unions.
+    union_class: u64,
     object: u64,
     type_class: u64,
     /// Gives the dictionary of a class, whatever its metaclass says.
@@ -162,6 +164,7 @@ impl Classes {
             metaclasses,
             bases,
             plain_getattro: [getattro(&object), getattro(type_class.as_any())],
+            union_class: of("Union")?,
             object: object.as_ptr() as u64,
             type_class: type_class.as_ptr() as u64,
             dict_of: type_class
@@ -247,7 +250,7 @@ impl Classes {
         let learned = Class {
             symbol: named(class),
             family,
-            passing: (family == Family::Record).then(|| records::passing(layout, class)).flatten(),
+            passing: (family == Family::Record).then(|| self.passing(layout, class)).flatten(),
             ancestors,
             is_plain,
             is_ordinary: is_plain && family == Family::Other && self.is_ordinary(py, class),
@@ -255,6 +258,12 @@ impl Classes {
         };
         self.insert(class.address(), learned);
         true
+    }
+
+    /// How a structure or union is passed by value, if that is known.
+    pub(crate) fn passing(&self, layout: &Layout, class: Object) -> Option<&'static StructType> {
+        let is_union = class.word(layout::OB_TYPE) == self.landmarks.union_class;
+        records::passing(layout, class, is_union)
     }
 
     /// Whether ctypes takes instances of a class without running Python code:

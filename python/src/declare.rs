@@ -17,7 +17,6 @@ use crate::layout::{self, InfoHome, Layout};
 use crate::observers::{self, Identity};
 use crate::parameters::Parameters;
 use crate::raw::Object;
-use crate::records;
 use crate::refusals;
 
 pub(crate) const CDECL: u64 = 0x1;
@@ -327,7 +326,7 @@ impl Reader<'_> {
             (Converter::Data, Family::Array(item)) if self.is_stock(item) => ArgRule::Array(item),
             (Converter::Data, Family::Function) => ArgRule::Function,
             (Converter::Data, Family::Record) => {
-                let passing = records::passing(self.layout, class);
+                let passing = self.classes.passing(self.layout, class);
                 ArgRule::Record(passing.ok_or(refusals::BY_VALUE)?)
             }
             _ => return Err(refusals::FROM_PARAM),
@@ -359,7 +358,7 @@ impl Reader<'_> {
             Family::Pointer(_) | Family::Function => {
                 Ok(ResultRule::Instance { kind: Kind::VoidP, class: class() })
             }
-            Family::Record => match records::passing(self.layout, restype) {
+            Family::Record => match self.classes.passing(self.layout, restype) {
                 Some(of) => Ok(ResultRule::Record { class: class(), of }),
                 None => Err(refusals::BY_VALUE),
             },

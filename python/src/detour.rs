@@ -241,8 +241,7 @@ fn outcome(argument: Object, ahead: Ahead) -> Option<(Owned, bool)> {
                 Some(value) => Ok(value.object().bound(py)),
                 None => Err(PyErr::fetch(py)),
             };
-            let class = argument.object(layout::OB_TYPE)?;
-            stand_in::with_parameter(py, &class.text(layout::TYPE_NAME), outcome)
+            stand_in::with_parameter(py, &argument.bound(py), outcome)
         }
         Ahead::Build => return None,
     };

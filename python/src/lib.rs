@@ -7,6 +7,8 @@
 //! what the call does, read live or recorded; `helpers` and `instance` are what
 //! rules and stubs call; `detour` runs Python code for arguments that need it,
 //! unless `observers` says that nobody could see it. `report` shows it all.
+//!
+//! Beside calls, `data` makes fields of structures and `byref` faster.
 
 #![deny(unsafe_code)]
 

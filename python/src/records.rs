@@ -25,8 +25,6 @@ const INTEGERS: std::ops::RangeInclusive<u64> = 5..=12;
 const STRUCT: u64 = 13;
 const POINTER: u64 = 14;
 
-/// The flag of what ctypes knows of a type that has a union among its fields.
-const HAS_UNION: u64 = 0x400;
 /// A larger structure is in memory, whatever its elements are.
 const MOST_IN_REGISTERS: u64 = 16;
 const EIGHTBYTE: u64 = 8;
@@ -36,7 +34,11 @@ const DEEPEST: usize = 16;
 
 /// How values of a structure or union are passed and returned; none for what
 /// versions of libffi may see differently, or refuse.
-pub(crate) fn passing(layout: &Layout, class: Object) -> Option<&'static StructType> {
+pub(crate) fn passing(
+    layout: &Layout,
+    class: Object,
+    is_union: bool,
+) -> Option<&'static StructType> {
     let known = info(layout, class);
     let description = known.address().wrapping_add_signed(layout.info_ffi.offset.into());
     // SAFETY: a part of what ctypes keeps of the class.
@@ -51,10 +53,11 @@ pub(crate) fn passing(layout: &Layout, class: Object) -> Option<&'static StructT
     }
     let fields = match size <= MOST_IN_REGISTERS {
         false => vec![(0, CType::U8)],
-        true if known.word(layout.info_flags) & HAS_UNION != 0 => return None,
+        true if is_union => return None,
         true => {
             let mut words = vec![None; size.div_ceil(EIGHTBYTE) as usize];
-            classify(description, 0, &mut words, DEEPEST)?;
+            // Packing and bit fields may leave an end that is not the size.
+            let _end = classify(description, 0, &mut words, DEEPEST)?;
             words
                 .into_iter()
                 .enumerate()
@@ -76,35 +79,43 @@ fn part(offset: usize, is_integer: bool, size: u64) -> Option<(usize, CType)> {
 }
 
 /// Says of each 8 bytes whether an element in them is an integer, or else all
-/// are floats. `offset` is where the structure begins. None for what is neither.
+/// are floats. `offset` is where the structure begins in the first of them.
+/// Gives where the elements end. None for what is neither, and for unions.
 fn classify(
     description: Object,
     mut offset: u64,
     words: &mut [Option<bool>],
     deepest: usize,
-) -> Option<()> {
+) -> Option<u64> {
     let mut place = description.object(layout::FFI_ELEMENTS)?;
     while let Some(element) = place.object(layout::MEMORY_WORD) {
-        offset = offset.next_multiple_of(element.word(layout::FFI_ALIGN).max(1));
+        let (size, align) = (element.word(layout::FFI_SIZE), element.word(layout::FFI_ALIGN));
+        offset = offset.next_multiple_of(align.max(1));
+        let behind = words.get_mut((offset / EIGHTBYTE) as usize..).unwrap_or_default();
         let is_integer = match element.word(layout::FFI_KIND) {
-            FLOAT | DOUBLE => false,
-            POINTER => true,
-            kind if INTEGERS.contains(&kind) => true,
+            FLOAT | DOUBLE => Some(false),
+            POINTER => Some(true),
+            kind if INTEGERS.contains(&kind) => Some(true),
             STRUCT if deepest > 0 => {
-                classify(element, offset, words, deepest - 1)?;
-                offset += element.word(layout::FFI_SIZE);
-                // SAFETY: elements end with a null, which has not been met.
-                place = unsafe { Object::at(place.address() + 8) };
-                continue;
+                let start = offset % EIGHTBYTE;
+                let most = (start + size).div_ceil(EIGHTBYTE) as usize;
+                let own = behind.len().min(most);
+                let end = classify(element, start, &mut behind[..own], deepest - 1)?;
+                // What ends elsewhere is a union, or its fields are not where
+                // its elements are.
+                if (end - start).next_multiple_of(align.max(1)) != size {
+                    return None;
+                }
+                None
             }
             _ => return None,
         };
-        if let Some(word) = words.get_mut((offset / EIGHTBYTE) as usize) {
+        if let (Some(word), Some(is_integer)) = (behind.first_mut(), is_integer) {
             *word = Some(word.unwrap_or(false) | is_integer);
         }
-        offset += element.word(layout::FFI_SIZE);
-        // SAFETY: as above.
+        offset += size;
+        // SAFETY: elements end with a null, which has not been met.
         place = unsafe { Object::at(place.address() + 8) };
     }
-    Some(())
+    Some(offset)
 }

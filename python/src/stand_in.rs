@@ -48,14 +48,14 @@ pub(crate) fn converter(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 }
 
 /// A stand-in for an object whose `_as_parameter_` was looked up, with this
-/// outcome. Its class has the name that the object's class has, since ctypes
+/// outcome. Its class has the names that the object's class has, since ctypes
 /// may speak of it.
 ///
 /// # Errors
 /// `MemoryError`.
 pub(crate) fn with_parameter<'py>(
     py: Python<'py>,
-    class_name: &str,
+    like: &Bound<'py, PyAny>,
     outcome: PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let attributes = PyDict::new(py);
@@ -64,7 +64,16 @@ pub(crate) fn with_parameter<'py>(
         let property = py.import("builtins")?.getattr("property")?.call1((raise,))?;
         attributes.set_item("_as_parameter_", property)?;
     }
-    let class = py.get_type::<PyType>().call1((class_name, (), attributes))?;
+    let type_class = py.get_type::<PyType>();
+    let like = like.get_type();
+    // Not the class's own attributes, which its metaclass may have a say in.
+    let name_of = |name: &str| -> PyResult<Bound<'py, PyAny>> {
+        let descriptor = type_class.getattr("__dict__")?.get_item(name)?;
+        descriptor.call_method1("__get__", (&like,))
+    };
+    attributes.set_item("__module__", name_of("__module__")?)?;
+    attributes.set_item("__qualname__", name_of("__qualname__")?)?;
+    let class = type_class.call1((name_of("__name__")?, (), attributes))?;
     let instance = class.call0()?;
     if let Ok(value) = outcome {
         instance.setattr("_as_parameter_", value)?;

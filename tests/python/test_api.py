@@ -205,7 +205,7 @@ def test_stats_name_refusals(lib):
     """What is not sure to be the same stays with ctypes, is counted, and has a name."""
     hotcall.install()
     function = lib["record_g"]
-    function.argtypes = [c_longdouble]
+    function.argtypes, function.restype = [c_longdouble], c_longdouble
     before = hotcall.stats()
     for _ in range(10):
         function(1.5)
@@ -231,7 +231,7 @@ def test_views_of_other_functions(view, lib):
     hotcall.install()
     cold = lib["add_two"]
     refused = lib["record_g"]
-    refused.argtypes = [c_longdouble]
+    refused.argtypes, refused.restype = [c_longdouble], c_longdouble
     null = CFUNCTYPE(c_int)()
     mixed = lib["same"]
     for _ in range(40):
