@@ -22,8 +22,8 @@ import report
 from timing import Result
 
 HERE = Path(__file__).resolve().parent
-FULL = {"calls": 300, "cold": 150}
-QUICK = {"calls": 15, "cold": 15}
+FULL = {"calls": 300, "cold": 150, "kinds": 100}
+QUICK = {"calls": 15, "cold": 15, "kinds": 10}
 
 
 def measure(script, options, *args):
@@ -56,6 +56,7 @@ def measure_all(rounds):
         interpreter=call_results(interpreter),
         cold={label: results(times) for label, times in cold.items()},
         compiling=measure("compiling.py", "threshold=1"),
+        kinds={label: results(times) for label, times in measure("kinds.py", "threshold=1", rounds["kinds"]).items()},
     )
 
 
@@ -84,6 +85,7 @@ def main():
     if arguments.record:
         version = "{}.{}".format(*sys.version_info)
         record.write(arguments.record / f"python-{version}.csv", datetime.date.today(), measured)
+        record.write_kinds(arguments.record / f"kinds-{version}.csv", datetime.date.today(), measured.kinds)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ double ten(int a, double b, int c, double d, int e, double f, int g, double h, i
     return a + b + c + d + e + f + g + h + i + j;
 }
 
+pair swap_pair(pair p) { return (pair){p.y, p.x}; }
+
+int kind_of_cursor(cursor c) { return c.kind; }
+
 int fail(int code)
 {
     errno = code;

@@ -20,6 +20,12 @@ void nothing(int a);
 int six(int a, int b, int c, int d, int e, int f);
 double ten(int a, double b, int c, double d, int e, double f, int g, double h, int i, double j);
 
+typedef struct { int x, y; } pair;
+typedef struct { int kind, flags; void *data[3]; } cursor;
+
+pair swap_pair(pair p);
+int kind_of_cursor(cursor c);
+
 /* Sets errno to its argument. */
 int fail(int code);
 

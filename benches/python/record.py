@@ -33,6 +33,23 @@ def write(path, date, measured):
         writer.writerows(rows)
 
 
+def write_kinds(path, date, kinds):
+    """Adds what each kind takes, in nanoseconds by ctypes and in times as fast as that, in place of the same date."""
+    columns = ["date", "label", "ctypes_ns", "times_as_fast"]
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if old["date"] != str(date)]
+    for label, timed in kinds.items():
+        ratio = timed["ctypes"].over(timed["hotcall"]).median
+        values = [date, label, f"{timed['ctypes'].least:.1f}", f"{ratio:.2f}"]
+        rows.append(dict(zip(columns, values, strict=True)))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def row_of(date, label, measured):
     """The row of one call."""
     stubs, interpreter = measured.stubs[label], measured.interpreter[label]

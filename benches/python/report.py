@@ -21,6 +21,7 @@ class Measured:
     cold: dict
     compiling: dict
     """Nanoseconds, and bytes, by name."""
+    kinds: dict
 
 
 def show(measured):
@@ -31,6 +32,7 @@ def show(measured):
         show_stubs(measured, gil, title)
     show_interpreter(measured)
     show_cold(measured)
+    show_kinds(measured.kinds)
     show_targets(measured)
 
 
@@ -45,6 +47,17 @@ def show_stubs(measured, gil, title):
     for name in ("ctypes", "hotcall"):
         mean = geometric_mean(stub_ratios(measured, gil, name).values())
         print(f"{f'geometric mean, {name}':58}   {'' if name == 'ctypes' else ' ' * 15}{mean!s:>14}")
+
+
+def show_kinds(kinds):
+    print("\nKinds of arguments and results, what is around calls, and many shapes; ratios are times as fast as ctypes")
+    print(f"{'':26} {'ctypes':>10} {'hotcall':>10} {'':>12}")
+    for label, timed in kinds.items():
+        plain, hot = timed["ctypes"], timed["hotcall"]
+        print(f"{label:26} {plain.least:7.1f} ns {hot.least:7.1f} ns {plain.over(hot)!s:>12}")
+    single = kinds["1 shapes"]["hotcall"]
+    for count in (2, 4):
+        print(f"{f'{count} shapes over one':26} {kinds[f'{count} shapes']['hotcall'].over(single)!s:>35}   (at most 1.30)")
 
 
 def show_interpreter(measured):
