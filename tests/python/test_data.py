@@ -78,12 +78,16 @@ def test_random_fields(rng):
             made = make_class(random, base)
             instance = made()
             for _ in range(60):
-                name = random.choice(made._fields_)[0]
+                field = random.choice(made._fields_)
+                name = field[0]
                 if random.random() < 0.6:
                     value = random.choice(VALUES)
+                    if len(field) == 3 and isinstance(value, ctypes._SimpleCData):
+                        # ctypes copies far more than a bit field has.
+                        continue
                     outcome = observe(setattr, instance, name, value)
                     outcomes.append((name, outcome[:1] if outcome[0] == "returned" else outcome, look(instance)))
-                elif dict(field[:2] for field in made._fields_)[name] not in ADDRESSES:
+                elif field[1] not in ADDRESSES:
                     outcomes.append((name, observe(read, instance, name)))
         # The text of an exception may name an address.
         return [outcome for outcome in outcomes if "0x" not in str(outcome)]
