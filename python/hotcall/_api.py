@@ -148,15 +148,16 @@ def stats() -> dict[str, Any]:
     """Figures of the process, as a new dict.
 
     ``functions`` (with a call site), ``shapes`` (stubs in their chains), ``full_chains``,
-    ``renewals`` (chains that were dropped for new shapes), ``stubs``, ``code_bytes``, ``code_capacity``; and, where
-    ``HOTCALL=count=1`` was set before the import (``counting`` is then True), the exact numbers
+    ``renewals`` (chains that were dropped for new shapes), ``stubs``, ``code_bytes``,
+    ``code_capacity``; and, where ``HOTCALL=count=1`` was set before the import (``counting`` is then True), the exact numbers
     of calls: ``stub_calls``, ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict
     from name to number. Where hotcall is off, all figures are 0.
     """
     if _native is None or _native.status()["off"]:
         names = ("stub_calls", "interpreter_calls", "ctypes_calls")
-        more = ("functions", "shapes", "full_chains", "renewals", "stubs", "code_bytes", "code_capacity")
-        return {"counting": False, **dict.fromkeys(names + more, 0), "refusals": {}}
+        sites = ("functions", "shapes", "full_chains", "renewals")
+        code = ("stubs", "code_bytes", "code_capacity")
+        return {"counting": False, **dict.fromkeys(names + sites + code, 0), "refusals": {}}
     return dict(_native.stats())
 
 
