@@ -57,7 +57,7 @@ pub(crate) struct Record {
     pub(crate) name: Box<str>,
     pub(crate) engine: Engine,
     /// Keeps `target` a function's address.
-    _library: Option<Library>,
+    library: Option<Library>,
 }
 
 // SAFETY: the one part that is not `Send` is `target`, an address that nobody
@@ -134,7 +134,7 @@ impl Function {
             call: Arc::new(PreparedCall::new(signature)?),
             name: name.into(),
             engine: engine.clone(),
-            _library: library,
+            library,
         };
         Ok(Function { record: Arc::new(record) })
     }
@@ -221,6 +221,41 @@ impl Function {
             true => Err(record.refusal(args)),
             false => Ok(word),
         }
+    }
+
+    /// The same function for calls with these arguments behind the fixed ones.
+    ///
+    /// ```
+    /// use hotcall::{CType, Library, Value};
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// // SAFETY: the C library needs nothing.
+    /// let libc = unsafe { Library::open("libc.so.6") }?;
+    /// let snprintf = libc.function("snprintf", "fn(char *, size_t, const char *, ...) -> int")?;
+    /// let price = snprintf.with_variadic([CType::I32, CType::F64])?;
+    /// let mut text = [0_u8; 32];
+    /// let args = [
+    ///     text.as_mut_ptr().into(),
+    ///     text.len().into(),
+    ///     c"%d for %.2f".as_ptr().into(),
+    ///     Value::I32(3),
+    ///     Value::F64(9.5),
+    /// ];
+    /// // SAFETY: the text takes 32 bytes, and the format an int and a double.
+    /// let written = unsafe { price.call(&args) }?;
+    /// assert_eq!(written, Value::I32(10));
+    /// assert_eq!(&text[..10], b"3 for 9.50");
+    /// # }
+    /// # Ok::<(), hotcall::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Signature::with_variadic`].
+    pub fn with_variadic(&self, args: impl Into<Vec<CType>>) -> Result<Function, Error> {
+        let record = &*self.record;
+        let signature = self.signature().with_variadic(args)?;
+        let library = record.library.clone();
+        Function::new(&record.engine, library, &record.name, record.target, &signature)
     }
 
     /// The function as one of the Rust type `F`, e.g. `fn(i32, f64) -> f64`,

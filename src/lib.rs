@@ -29,11 +29,37 @@
 //! If the signature is known when the program is compiled, `extern` blocks are
 //! the better tool.
 //!
+//! # Memory
+//! Strings, buffers and out parameters are pointers to what the caller owns. A
+//! struct by value is given as a pointer to it, and returned by
+//! [`Function::call_into`]. errno is what the function left.
+//!
+//! ```
+//! use hotcall::{Library, Value};
+//!
+//! # #[cfg(target_os = "linux")] {
+//! let this = Library::this()?;
+//! let strtol = this.function("strtol", "fn(const char *, char **, int) -> long")?;
+//! let mut end = std::ptr::null::<u8>();
+//! let text = c"42 and more";
+//! let args = [text.as_ptr().into(), (&raw mut end).into(), Value::I32(10)];
+//! // SAFETY: a C string, and a place for a pointer.
+//! assert_eq!(unsafe { strtol.call(&args) }?, Value::I64(42));
+//! assert_eq!(end.addr() - text.as_ptr().addr(), 2);
+//!
+//! let chdir = this.function("chdir", "fn(const char *) -> int")?;
+//! // SAFETY: a C string.
+//! assert_eq!(unsafe { chdir.call(&[c"/nowhere at all".as_ptr().into()]) }?, Value::I32(-1));
+//! assert_eq!(std::io::Error::last_os_error().kind(), std::io::ErrorKind::NotFound);
+//! # }
+//! # Ok::<(), hotcall::Error>(())
+//! ```
+//!
 //! # Signatures
 //! A signature is a text in Rust's or in C's words, or built from [`CType`]s;
-//! see [`Signature`]. Arguments and results are integers, floats, bools and
-//! pointers; structs by value, long doubles and variadic functions are not
-//! supported. Both conventions of x86-64 are, wherever the program runs.
+//! see [`Signature`]. Arguments and results are integers, floats, bools,
+//! pointers, and structs by value; functions may be variadic. Long doubles are
+//! not supported. Both conventions of x86-64 are, wherever the program runs.
 //!
 //! ```
 //! use hotcall::{CType, Library, Signature, Value};

@@ -5,7 +5,7 @@
 use hotcall_core::{Abi, CType, Place, Places, StructType, Unplaced};
 use hotcall_tracer::{Data, Effect, Inst, Op, Refusal, Trace, Ty, Val};
 
-use crate::refusals::{FRAME_TOO_LARGE, INVALID_TRACE, LONG_DOUBLE};
+use crate::refusals::{FRAME_TOO_LARGE, INVALID_TRACE, LONG_DOUBLE, WIN64_VARIADIC};
 use crate::regs::{Convention, RESULT, Reg, convention};
 
 /// What becomes of an instruction.
@@ -156,6 +156,11 @@ fn place_calls(
                     return Err(LONG_DOUBLE);
                 }
                 returned = signature.result().as_struct();
+                let is_float = |arg: &CType| matches!(arg, CType::F32 | CType::F64);
+                let is_variadic = signature.fixed().is_some() && signature.abi() == Abi::Win64;
+                if is_variadic && signature.args().iter().any(is_float) {
+                    return Err(WIN64_VARIADIC);
+                }
                 let places = signature.abi().places(signature.args(), signature.result());
                 (convention(signature.abi()), places)
             }

@@ -10,6 +10,12 @@ pub const NO_EXECUTABLE_MEMORY: Refusal = Refusal::new(
      or a sandbox); allow it to have compiled calls",
 );
 
+/// A variadic function of Win64 takes floats in two kinds of register at once.
+pub const WIN64_VARIADIC: Refusal = Refusal::new(
+    "win64-variadic",
+    "a variadic function of this convention that takes floating-point arguments is called generically",
+);
+
 /// The bound on code memory is reached.
 pub const CODE_MEMORY_FULL: Refusal = Refusal::new(
     "code-memory-full",

@@ -20,6 +20,19 @@ pub enum Error {
         /// Which argument, the first being 0.
         index: usize,
     },
+    /// Arguments were to be added to a function that is not variadic.
+    NotVariadic {
+        /// The whole signature.
+        signature: Signature,
+    },
+    /// An argument behind the `...` of a variadic function is of a type that C
+    /// widens there.
+    Unpromoted {
+        /// Which argument, the first being 0.
+        index: usize,
+        /// Its type.
+        ctype: CType,
+    },
     /// A library could not be opened.
     Open {
         /// The name it was asked for by.
@@ -109,6 +122,13 @@ impl fmt::Display for Error {
                 let position = Position::Argument(*index);
                 write!(f, "{position} is void, which only a result can be; leave it out")
             }
+            Error::NotVariadic { signature } => {
+                write!(f, "`{signature}` is not variadic; add `...` behind its fixed arguments")
+            }
+            Error::Unpromoted { index, ctype } => {
+                let position = Position::Argument(*index);
+                write!(f, "{position} is {ctype} behind `...`; pass an i32, or an f64 for an f32")
+            }
             Error::Open { library, .. } => {
                 write!(f, "cannot open the library `{library}`; check its name and search path")
             }
@@ -163,6 +183,8 @@ impl error::Error for Error {
             Error::Unplaced(source) => Some(source),
             Error::Struct(source) => Some(source),
             Error::VoidArgument { .. }
+            | Error::NotVariadic { .. }
+            | Error::Unpromoted { .. }
             | Error::SymbolName { .. }
             | Error::NullSymbol { .. }
             | Error::ArgumentCount { .. }

@@ -73,11 +73,9 @@ unsafe impl Sync for PreparedCall {}
 /// How many integer registers System V passes arguments in.
 const REGISTERS: usize = 6;
 
-/// A function that takes all of them.
-#[cfg(target_arch = "x86_64")]
-type InRegisters = unsafe extern "sysv64-unwind" fn(u64, u64, u64, u64, u64, u64) -> u64;
-#[cfg(not(target_arch = "x86_64"))]
-type InRegisters = unsafe extern "C-unwind" fn(u64, u64, u64, u64, u64, u64) -> u64;
+/// A function that takes all of them. It may be variadic, and then looks up in
+/// a register how many arguments are in vector registers.
+type InRegisters = unsafe extern "C-unwind" fn(u64, ...) -> u64;
 
 /// The same address, of which the compiler knows nothing any more: where it saw
 /// the function that is called, it would hold the types of caller and callee
@@ -99,7 +97,7 @@ fn unknown(target: *const c_void) -> *const c_void {
 
 /// Whether a function takes words in registers alone, and gives one or nothing.
 fn fits_registers(signature: &Signature) -> bool {
-    cfg!(target_arch = "x86_64")
+    cfg!(all(target_arch = "x86_64", not(windows)))
         && signature.abi() == Abi::SystemV
         && signature.args().len() <= REGISTERS
         && signature.args().iter().all(|arg| arg.class() == Class::Int)

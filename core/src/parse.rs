@@ -24,7 +24,9 @@ pub struct ParseError {
 ///
 /// The convention is `extern "sysv64"`, `extern "win64"`, or `extern "C"`,
 /// which is [`Abi::HOST`] and the same as none. A missing `->` means void.
-/// Spaces are free, and a comma may follow the last argument. A type is one of
+/// Spaces are free, and a comma may follow the last argument. A variadic function
+/// has `...` behind its fixed arguments, and behind that the arguments of a call.
+/// A type is one of
 /// - Rust's names `i8` to `u64`, `isize`, `usize`, `f32`, `f64`, `bool`, `()`,
 /// - `ptr`, or `*const T` or `*mut T` with any `T`,
 /// - C's arithmetic types in any order of words (`long`, `unsigned long int`,
@@ -54,7 +56,9 @@ struct Parser<'t> {
 const A_TYPE: &str = "a type such as `i32`, `double`, `ptr` or `char *`";
 const A_STRUCT: &str = "a struct that can be passed by value";
 const AN_ARGUMENT: &str = "the type of an argument (without arguments, write `fn()`)";
-const NOT_VARIADIC: &str = "the type of an argument (variadic functions are not supported yet)";
+const A_FIXED_ARGUMENT: &str = "the type of an argument (`...` stands once, behind an argument)";
+const PROMOTED: &str =
+    "types behind `...` as C promotes them (`int` or `double` for narrower ones)";
 
 impl<'t> Parser<'t> {
     fn new(text: &'t str) -> Parser<'t> {
@@ -119,8 +123,18 @@ impl<'t> Parser<'t> {
         }
         self.take("(", "`(`")?;
         let mut builder = Signature::returning(CType::Void).with_abi(abi);
+        let mut variadic = false;
+        let mut arguments = 0;
+        let (start, end) = (self.start, self.end);
         while self.token() != ")" {
-            builder = builder.arg(self.argument(abi)?);
+            if self.token() == "..." && arguments > 0 && !variadic {
+                self.bump();
+                variadic = true;
+                builder = builder.variadic();
+            } else {
+                builder = builder.arg(self.argument(abi)?);
+                arguments += 1;
+            }
             if self.token() != "," {
                 break;
             }
@@ -134,7 +148,8 @@ impl<'t> Parser<'t> {
         } else {
             self.take("", "`->` or the end of the text")?;
         }
-        Ok(builder.build().expect("`argument` refuses void arguments"))
+        // `argument` refuses void arguments.
+        builder.build().map_err(|_unpromoted| self.error_at(start, end, PROMOTED))
     }
 
     fn convention(&mut self) -> Result<Abi, ParseError> {
@@ -150,7 +165,7 @@ impl<'t> Parser<'t> {
 
     fn argument(&mut self, abi: Abi) -> Result<CType, ParseError> {
         if self.token() == "..." {
-            return Err(self.error(NOT_VARIADIC));
+            return Err(self.error(A_FIXED_ARGUMENT));
         }
         let (start, end) = (self.start, self.end);
         match self.ctype(abi)? {

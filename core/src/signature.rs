@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::{Abi, CType, Error};
+use crate::{Abi, CType, Class, Error};
 
 /// The convention, argument types and result type of a foreign function.
 ///
@@ -21,6 +21,8 @@ pub struct Signature {
     args: Box<[CType]>,
     result: CType,
     abi: Abi,
+    /// How many arguments stand before the `...` of a variadic function.
+    fixed: Option<usize>,
 }
 
 /// A signature under construction; made by [`Signature::returning`].
@@ -30,6 +32,7 @@ pub struct SignatureBuilder {
     args: Vec<CType>,
     result: CType,
     abi: Abi,
+    fixed: Option<usize>,
 }
 
 /// A place in a signature that an error speaks of.
@@ -61,7 +64,7 @@ impl Signature {
     /// # Ok::<(), hotcall_core::Error>(())
     /// ```
     pub fn returning(result: CType) -> SignatureBuilder {
-        SignatureBuilder { args: Vec::new(), result, abi: Abi::HOST }
+        SignatureBuilder { args: Vec::new(), result, abi: Abi::HOST, fixed: None }
     }
 
     /// The same arguments and result under another convention.
@@ -95,6 +98,27 @@ impl Signature {
         self.result
     }
 
+    /// How many arguments stand before the `...` of a variadic function; none if
+    /// it is not variadic.
+    #[inline]
+    pub fn fixed(&self) -> Option<usize> {
+        self.fixed
+    }
+
+    /// The signature of calls with these arguments behind the fixed ones of a
+    /// variadic function.
+    ///
+    /// # Errors
+    /// [`Error::NotVariadic`] if it is not, [`Error::Unpromoted`] if C passes no
+    /// argument of such a type there, [`Error::VoidArgument`].
+    pub fn with_variadic(&self, args: impl Into<Vec<CType>>) -> Result<Signature, Error> {
+        let Some(fixed) = self.fixed else {
+            return Err(Error::NotVariadic { signature: self.clone() });
+        };
+        let builder = Signature::returning(self.result).with_abi(self.abi);
+        builder.args(&self.args[..fixed]).variadic().args(args).build()
+    }
+
     /// The calling convention.
     #[inline]
     pub fn abi(&self) -> Abi {
@@ -115,6 +139,13 @@ impl SignatureBuilder {
         self
     }
 
+    /// The arguments that are there are those before the `...` of a variadic
+    /// function.
+    pub fn variadic(mut self) -> SignatureBuilder {
+        self.fixed = Some(self.args.len());
+        self
+    }
+
     /// Sets the type of the result.
     pub(crate) fn with_result(mut self, result: CType) -> SignatureBuilder {
         self.result = result;
@@ -130,11 +161,25 @@ impl SignatureBuilder {
     /// The finished signature.
     ///
     /// # Errors
-    /// [`Error::VoidArgument`] if an argument is [`CType::Void`].
+    /// [`Error::VoidArgument`] if an argument is [`CType::Void`];
+    /// [`Error::Unpromoted`] if one behind the `...` is of a type that C widens
+    /// there.
     pub fn build(self) -> Result<Signature, Error> {
-        match self.args.iter().position(|arg| *arg == CType::Void) {
-            Some(index) => Err(Error::VoidArgument { index }),
-            None => Ok(Signature { args: self.args.into(), result: self.result, abi: self.abi }),
+        let SignatureBuilder { args, result, abi, fixed } = self;
+        if let Some(index) = args.iter().position(|arg| *arg == CType::Void) {
+            return Err(Error::VoidArgument { index });
+        }
+        let is_narrow = |arg: &CType| {
+            let is_int = arg.class() == Class::Int && arg.size() < 4;
+            is_int || *arg == CType::F32
+        };
+        let first = fixed.unwrap_or(args.len());
+        match args[first..].iter().position(is_narrow) {
+            Some(index) => {
+                let index = first + index;
+                Err(Error::Unpromoted { index, ctype: args[index] })
+            }
+            None => Ok(Signature { args: args.into(), result, abi, fixed }),
         }
     }
 }
@@ -151,9 +196,13 @@ impl fmt::Display for Signature {
         f.write_str("fn(")?;
         for (index, arg) in self.args.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{arg}")?;
+            let dots = if self.fixed == Some(index) { "..., " } else { "" };
+            write!(f, "{comma}{dots}{arg}")?;
         }
-        f.write_str(")")?;
+        match self.fixed {
+            Some(fixed) if fixed == self.args.len() => f.write_str(", ...)")?,
+            _ => f.write_str(")")?,
+        }
         match self.result {
             CType::Void => Ok(()),
             result => write!(f, " -> {result}"),
@@ -208,5 +257,21 @@ mod tests {
     fn a_void_argument_is_refused_by_index() {
         let error = Signature::new([CType::I32, CType::Void], CType::Void).unwrap_err();
         assert!(matches!(error, Error::VoidArgument { index: 1 }), "{error}");
+    }
+
+    #[test]
+    fn variadic_signatures_take_promoted_arguments() {
+        let printf: Signature = "fn(ptr, ...) -> i32".parse().unwrap();
+        assert_eq!((printf.args().len(), printf.fixed()), (1, Some(1)));
+        let call = printf.with_variadic([CType::I32, CType::F64]).unwrap();
+        assert_eq!(call.to_string(), "fn(ptr, ..., i32, f64) -> i32");
+        assert_eq!(call, "fn(const char *, ..., int, double) -> int".parse().unwrap());
+        assert_eq!(call.with_variadic([]).unwrap(), printf);
+        let narrow = printf.with_variadic([CType::I64, CType::F32]).unwrap_err();
+        assert!(matches!(narrow, Error::Unpromoted { index: 2, ctype: CType::F32 }), "{narrow}");
+        let fixed: Signature = "fn(ptr)".parse().unwrap();
+        assert!(matches!(fixed.with_variadic([]), Err(Error::NotVariadic { .. })));
+        let texts = ["fn(...)", "fn(ptr, ..., ...)", "fn(ptr, ..., short)", "fn(ptr, ..., float)"];
+        assert!(texts.iter().all(|text| text.parse::<Signature>().is_err()));
     }
 }

@@ -16,6 +16,8 @@ pub struct StructType {
     size: usize,
     align: usize,
     fields: Box<[(usize, CType)]>,
+    /// How many structs are nested in it, itself included.
+    depth: usize,
     /// The classes of its eightbytes by System V; none if it is in memory.
     eightbytes: Box<[Class]>,
 }
@@ -36,6 +38,8 @@ pub enum StructError {
         /// Bytes from the start of the struct.
         offset: usize,
     },
+    /// Structs are nested more than 64 deep.
+    Deep,
     /// The alignment is not a power of two, or the size not a multiple of it,
     /// or a field lies outside.
     Layout,
@@ -43,6 +47,8 @@ pub enum StructError {
 
 /// The size of the parts in which System V looks at a struct, in bytes.
 const EIGHTBYTE: usize = 8;
+/// Structs may be nested so deeply: whoever walks through one may recurse.
+const DEEPEST: usize = 64;
 /// A larger struct is in memory.
 const MOST_IN_REGISTERS: usize = 2 * EIGHTBYTE;
 
@@ -76,8 +82,13 @@ impl StructType {
         size: usize,
         align: usize,
     ) -> Result<&'static StructType, Error> {
+        let inner = fields.iter().filter_map(|(_, field)| Some(field.as_struct()?.depth));
+        let depth = 1 + inner.max().unwrap_or(0);
+        if depth > DEEPEST {
+            return Err(StructError::Deep.into());
+        }
         let eightbytes = classify(&fields, size, align)?.into();
-        let made = StructType { size, align, fields: fields.into(), eightbytes };
+        let made = StructType { size, align, fields: fields.into(), depth, eightbytes };
         static ALL: Mutex<Option<HashSet<&'static StructType>>> = Mutex::new(None);
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         let all = all.get_or_insert_default();
@@ -248,6 +259,7 @@ impl fmt::Display for StructError {
             StructError::Empty => {
                 write!(f, "a struct without fields or size has no place in a call")
             }
+            StructError::Deep => write!(f, "structs are nested more than {DEEPEST} deep"),
             StructError::Void => write!(f, "a field of a struct is void, which is no value"),
             StructError::LongDouble => write!(f, "a field of a struct is a long double"),
             StructError::Odd { offset } => {

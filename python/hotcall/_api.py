@@ -149,9 +149,10 @@ def stats() -> dict[str, Any]:
 
     ``functions`` (with a call site), ``shapes`` (stubs in their chains), ``full_chains``,
     ``renewals`` (chains that were dropped for new shapes), ``stubs``, ``code_bytes``,
-    ``code_capacity``; and, where ``HOTCALL=count=1`` was set before the import (``counting`` is then True), the exact numbers
-    of calls: ``stub_calls``, ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict
-    from name to number. Where hotcall is off, all figures are 0.
+    ``code_capacity``; and, where ``HOTCALL=count=1`` was set before the import
+    (``counting`` is then True), the exact numbers of calls: ``stub_calls``,
+    ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict from name to number.
+    Where hotcall is off, all figures are 0.
     """
     if _native is None or _native.status()["off"]:
         names = ("stub_calls", "interpreter_calls", "ctypes_calls")

@@ -145,11 +145,17 @@ fn errors() {
     check_error("fn(i32", expect!["expected `,` or `)`, found the end of the text at byte 6"]);
     check_error("fn(i32; i32)", expect!["expected `,` or `)`, found `;` at byte 6"]);
     check_error(
-        "fn(ptr, ...) -> i32",
+        "fn(...) -> i32",
         expect![
-            "expected the type of an argument (variadic functions are not supported yet), found `...` at byte 8"
+            "expected the type of an argument (`...` stands once, behind an argument), found `...` at byte 3"
         ],
     );
+    check_error(
+        "fn({})",
+        expect!["expected a struct that can be passed by value, found `{}` at byte 3"],
+    );
+    check_error("fn({i32; i32})", expect!["expected `,` or `}`, found `;` at byte 7"]);
+    check_error("fn({i32, {f64})", expect!["expected `,` or `}`, found `)` at byte 14"]);
     check_error(
         "fn(void)",
         expect![
@@ -231,4 +237,19 @@ fn any_text_gives_a_signature_or_a_place_in_the_text() {
         Ok(())
     })
     .budget_ms(300);
+}
+
+#[test]
+fn structs_stand_in_braces() {
+    let pair = CType::struct_of(&[CType::I32, CType::F64]).unwrap();
+    let nested = CType::struct_of(&[pair, CType::Pointer]).unwrap();
+    let parsed: Signature = "fn({ int, {i32, double}, }) -> {{i32, f64}, char *}".parse().unwrap();
+    assert_eq!(parsed.args(), [CType::struct_of(&[CType::I32, pair]).unwrap()]);
+    assert_eq!(parsed.result(), nested);
+    assert_eq!(parsed.to_string(), "fn({i32, {i32, f64}}) -> {{i32, f64}, ptr}");
+    assert_eq!(parsed.to_string().parse(), Ok(parsed));
+    let deep = |depth: usize| format!("fn({}i64{})", "{".repeat(depth), "}".repeat(depth));
+    assert!(deep(64).parse::<Signature>().is_ok());
+    assert!(deep(65).parse::<Signature>().is_err());
+    assert!(deep(100_000).parse::<Signature>().is_err(), "no deep stack is needed");
 }
