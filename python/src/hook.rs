@@ -155,7 +155,7 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     // From here on nothing fails, and no Python code runs. Functions lose
     // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);
-    runtime.forget_all().into_iter().for_each(clear_entry);
+    runtime.forget_all(clear_entry);
     classes.iter().for_each(|class| unhook_class(handle(class)));
     patches.undo();
     Ok(())

@@ -245,14 +245,14 @@ impl Runtime {
         classes.learn(py, kinds, layout, class)
     }
 
-    /// Forgets all sites; gives the functions that had one.
-    pub(crate) fn forget_all(&self) -> Vec<u64> {
+    /// Forgets all sites, after `each` has seen the functions that have one. Some
+    /// of these are relays, which die with the site of their function.
+    pub(crate) fn forget_all(&self, each: impl FnMut(u64)) {
         let classes = std::mem::take(&mut self.sites().classes);
         let functions = std::mem::take(&mut self.sites().functions);
-        drop(classes);
-        let functions = functions.into_keys().collect();
+        functions.keys().copied().for_each(each);
         DECLINED.iter().for_each(|entry| entry.store(0, Relaxed));
-        functions
+        drop((classes, functions));
     }
 
     /// Notes that the declaration of a function begins to change: it gets no

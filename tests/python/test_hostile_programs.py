@@ -76,6 +76,39 @@ PROGRAMS = {
         function.__class__ = made[-1]
         assert [function(255), function(299)] == [0, 44], "the class's result type counts"
     """,
+    "relays that die when hotcall is uninstalled": """
+        import hotcall
+        class Converting:
+            @classmethod
+            def from_param(cls, value):
+                return c_int(value)
+        for _ in range(100):
+            functions = [lib["add_one"] for _ in range(20)]
+            for function in functions:
+                function.argtypes = [Converting]
+                check(function)
+            hotcall.uninstall()
+            junk = [CFUNCTYPE(c_int)() for _ in range(200)]
+            assert not any(junk)
+            for function in functions:
+                check(function)
+            del functions, function
+            hotcall.install()
+    """,
+    "hotcall is uninstalled while relays are on the way": """
+        import hotcall
+        class Converting:
+            @classmethod
+            def from_param(cls, value):
+                hotcall.uninstall()
+                hotcall.install()
+                gc.collect()
+                return c_int(value)
+        function = lib["add_one"]
+        function.argtypes = [Converting]
+        for _ in range(100):
+            check(function)
+    """,
     "an argument's class that dies during the call that learns it": """
         for _ in range(200):
             class Made(Structure):

@@ -183,7 +183,7 @@ def test_from_param_runs_once_and_in_order(lib):
         function = lib["mix_i"]
         function.argtypes = [First, Second, c_ubyte]
         function.restype = c_int64
-        calls = [(1, 2, 3), (1, 3, 3), (1, 13, 3), (1, 14, 3), (1, 3, "x"), ("t", 3, 3), (None, 1, 1), (1, 2), (1, 2, 3, 4)]
+        calls = [(1, 2, 3), (1, 3, 3), (1, 13, 3), (1, 14, 3), (1, 3, "x"), (b"t", 3, 3), (None, 1, 1), (1, 2), (1, 2, 3, 4)]
         return [observe(function, *args) for args in calls for _ in range(TIMES)], log
 
     compare(scenario)
