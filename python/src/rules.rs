@@ -84,14 +84,18 @@ pub(crate) fn call<O: Ops>(
         let result = take_detour(o, declaration, frame, count, (0, Ahead::Build), 0)?;
         return Ok(Made::Elsewhere(result));
     }
-    match take_all(o, known, declaration, frame, count)? {
-        Taken::Words(taken) => {
-            let result = call_function(o, known, declaration, frame, taken)?;
-            Ok(Made::Here(result))
-        }
+    let mut taken = Words {
+        words: SmallVec::new(),
+        held: SmallVec::new(),
+        copied: SmallVec::new(),
+        call: Arc::clone(&declaration.call),
+    };
+    match take_all(o, known, declaration, frame, count, &mut taken)? {
+        Taken::All => call_function(o, known, declaration, frame, &mut taken)
+            .map(Made::Here)
+            .map_err(Unmade::Refused),
         Taken::UpTo { key, copied } => {
-            let result = take_detour(o, declaration, frame, count, key, copied)?;
-            Ok(Made::Elsewhere(result))
+            take_detour(o, declaration, frame, count, key, copied).map(Made::Elsewhere)
         }
     }
 }
@@ -102,7 +106,7 @@ fn call_function<O: Ops>(
     known: &Known,
     declaration: &Declaration,
     frame: Frame<O::Word>,
-    mut taken: Words<O::Word>,
+    taken: &mut Words<O::Word>,
 ) -> Result<O::Word, Refusal> {
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
@@ -116,7 +120,7 @@ fn call_function<O: Ops>(
     }
     // The program may change the declaration during the call.
     let kept: SmallVec<[O::Word; 3]> = declaration.kept().map(|object| keep(o, object)).collect();
-    let value = perform(o, known, declaration, target, &taken, errno);
+    let value = perform(o, known, declaration, target, taken, errno);
     if declaration.python_api && failed(o, known, &kept, &copies) {
         return Ok(o.constant(0));
     }
@@ -174,9 +178,9 @@ fn take_detour<O: Ops>(
 }
 
 /// What has become of the arguments.
-enum Taken<W> {
+enum Taken {
     /// All of them are taken.
-    Words(Words<W>),
+    All,
     /// Python code has to run for one. Those before it are sure to be
     /// converted; `copied` has the bits of those whose value it might change.
     UpTo { key: Key, copied: u64 },
@@ -194,18 +198,17 @@ struct Words<W> {
     call: Arc<PreparedCall>,
 }
 
-/// Takes the declared arguments and those behind them.
+/// Takes the declared arguments and those behind them into `taken`.
 fn take_all<O: Ops>(
     o: &mut O,
     known: &Known,
     declaration: &Declaration,
     frame: Frame<O::Word>,
     count: usize,
-) -> Result<Taken<O::Word>, Refusal> {
-    let call = Arc::clone(&declaration.call);
-    let mut taken =
-        Words { words: SmallVec::new(), held: SmallVec::new(), copied: SmallVec::new(), call };
-    let mut types = SmallVec::<[CType; 16]>::new();
+    taken: &mut Words<O::Word>,
+) -> Result<Taken, Refusal> {
+    let declared = declaration.call.signature();
+    let mut types = SmallVec::<[CType; 8]>::new();
     let mut observed = None;
     let mut copied = 0;
     for index in 0..count {
@@ -220,17 +223,19 @@ fn take_all<O: Ops>(
         };
         copied |= u64::from(passed.is_copied) << index.min(detour::MOST_COPIED);
         taken.copied.extend(passed.copy.map(|copy| (taken.words.len(), copy)));
-        taken.words.extend(passed.words);
+        match passed.words[..] {
+            [word] => taken.words.push(word),
+            ref words => taken.words.extend_from_slice(words),
+        }
         types.push(passed.ctype);
         if arg.is_some_and(|arg| arg.rule == ArgRule::Simple(Kind::Object)) {
             taken.held.push(object);
         }
     }
-    if types[..] != *declaration.call.signature().args() {
-        let result = declaration.call.signature().result();
-        taken.call = known.undeclared.prepare(types.to_vec(), result)?;
+    if types[..] != *declared.args() {
+        taken.call = known.undeclared.prepare(types.to_vec(), declared.result())?;
     }
-    Ok(Taken::Words(taken))
+    Ok(Taken::All)
 }
 
 /// Takes a reference to what is needed after the call.
