@@ -23,6 +23,14 @@ PRELUDE = """if True:
         function = library["mix_i"] if restype is not c_double else library["mix_d"]
         function.restype, function.argtypes = restype, argtypes
         return function
+    def struct(*kinds):
+        return type("Struct", (Structure,), {"_fields_": [(f"f{index}", kind) for index, kind in enumerate(kinds)]})
+    def declared(name, restype, *argtypes):
+        function = lib[name]
+        function.restype, function.argtypes = restype, argtypes
+        return function
+    Pair, Cursor = struct(c_int, c_int), struct(c_int, c_int, c_void_p * 3)
+    Given = type("Given", (), {"from_param": lambda value: value})
     def tell(function, *args):
         function(*args)
         function(*args)
@@ -43,6 +51,10 @@ CASES = {
     "use-errno": "tell(show(CDLL(lib._name, use_errno=True), c_void_p), *[])",
     # Its code has offsets that differ by version: of the thread state, and of the exception in it.
     "python-api": "tell_trace(show(PyDLL(lib._name), c_float, c_float), 1.0)",
+    "struct-in-registers": "tell(declared('swap_pair', Pair, Pair), Pair(1, 2))",
+    "struct-in-memory": "tell(declared('kind_of_cursor', c_int, Cursor, c_int), Cursor(), 5)",
+    "left-out-converter": "tell_trace(declared('add_one', c_int, Given), c_int(5))",
+    "detour": "tell_trace(declared('add_one', c_int, c_int), type('Holder', (), {'_as_parameter_': 5})())",
     "on-the-stack": "tell(show(lib, c_double, *[c_double, c_int] * 9), *[0.5, 5] * 9)",
 }
 
@@ -50,6 +62,8 @@ CASES = {
 @pytest.mark.stubs
 @pytest.mark.parametrize("case", CASES)
 def test_text(case):
+    if case == "left-out-converter" and sys.version_info[:2] == (3, 12):
+        pytest.skip("3.12 does not show who watches Python code, so converters are called")
     # The functions get arguments that they do not expect, which in C's conventions of this machine harms nobody.
     done = python(PRELUDE + f"    {CASES[case]}\n", setting="threshold=1")
     assert (done.returncode, done.stderr) == (0, ""), done.stderr

@@ -120,7 +120,7 @@ fn is_left_out<O: Ops>(
     if !o.test_is(observed, 0) {
         return false;
     }
-    let function = o.constant(identity.function);
+    let function = o.symbol(&Symbol { name: "from_param".into(), address: identity.function });
     let code = o.load(function, layout::FUNCTION_CODE);
     if !o.is(code, &Symbol { name: "identity".into(), address: identity.code }) {
         return false;
