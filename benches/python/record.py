@@ -19,35 +19,35 @@ COLUMNS = [
 ]
 
 
+KIND_COLUMNS = ["date", "label", "ctypes_ns", "times_as_fast"]
+
+
 def write(path, date, measured):
     """Adds the rows of one run, in place of any of the same date."""
-    rows = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = [old for old in csv.DictReader(file) if old["date"] != str(date)]
-    rows += [row_of(date, label, measured) for label in measured.stubs]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    replace(path, date, COLUMNS, [row_of(date, label, measured) for label in measured.stubs])
 
 
 def write_kinds(path, date, kinds):
     """Adds what each kind takes, in nanoseconds by ctypes and in times as fast as that, in place of the same date."""
-    columns = ["date", "label", "ctypes_ns", "times_as_fast"]
     rows = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = [old for old in csv.DictReader(file) if old["date"] != str(date)]
     for label, timed in kinds.items():
         ratio = timed["ctypes"].over(timed["hotcall"]).median
         values = [date, label, f"{timed['ctypes'].least:.1f}", f"{ratio:.2f}"]
-        rows.append(dict(zip(columns, values, strict=True)))
+        rows.append(dict(zip(KIND_COLUMNS, values, strict=True)))
+    replace(path, date, KIND_COLUMNS, rows)
+
+
+def replace(path, date, columns, rows):
+    """Puts rows in place of those of the same date."""
+    kept = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = [old for old in csv.DictReader(file) if old["date"] != str(date)]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(kept + rows)
 
 
 def row_of(date, label, measured):
