@@ -3,7 +3,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use hotcall_tracer::{Refusal, Tier};
+use hotcall_asm::Stub;
+use hotcall_tracer::{Refusal, Shape, Tier};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -42,10 +43,11 @@ pub(crate) fn explain<'py>(
     let explanation = PyDict::new(py);
     explanation.set_item("name", hook::name(function))?;
     let site = runtime.site(function.address());
-    let (declaration, refusals, shapes) = match &site {
-        Some(site) => (site.declaration.clone(), site.site.refusals(), site.site.shapes()),
-        None => (read_cold(py, runtime, function), vec![], vec![]),
+    let (declaration, refusals) = match &site {
+        Some(site) => (site.declaration.clone(), site.site.refusals()),
+        None => (read_cold(py, runtime, function), vec![]),
     };
+    let shapes = shapes(runtime, function.address());
     let tier = match (&declaration, &site) {
         (Err(_), _) => "ctypes",
         (Ok(_), None) => "cold",
@@ -73,6 +75,18 @@ pub(crate) fn explain<'py>(
     }
     explanation.set_item("shapes", list)?;
     Ok(explanation)
+}
+
+/// The compiled shapes of a function, and those of the relays that go on with
+/// its calls behind a detour.
+fn shapes(runtime: &Runtime, function: u64) -> Vec<Shape<Stub>> {
+    let mut shapes = runtime.site(function).map_or(vec![], |site| site.site.shapes());
+    let mut relays = Vec::new();
+    runtime.visit_relays(function, |relay| relays.push(relay));
+    for relay in relays {
+        shapes.extend(self::shapes(runtime, relay));
+    }
+    shapes
 }
 
 /// The declaration of a function that has no site yet.

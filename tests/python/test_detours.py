@@ -350,3 +350,5 @@ def test_detours_run_in_stubs(lib):
             function(*args)
         after = hotcall.stats()
         assert after["stub_calls"] - before["stub_calls"] == 100, args
+        shapes = hotcall.explain(function).shapes
+        assert "help detour" in shapes[0].trace and "call" in shapes[-1].trace, "a detour, and where it leads"
