@@ -18,7 +18,7 @@ use crate::capi;
 use crate::declare::CDECL;
 use crate::detour;
 use crate::hook;
-use crate::raw::Owned;
+use crate::raw::{Bag, Owned};
 
 /// What `_check_retval_` makes of a result: words are the callable and the
 /// result. It gives up the references to both; the result may be 0 with an
@@ -88,18 +88,28 @@ fn failed_check(py: Python<'_>) -> PyResult<PyErr> {
 }
 
 unsafe extern "C-unwind" fn check_retval(checker: u64, result: u64) -> u64 {
-    let Some(checker) = Owned::from_new(checker) else { return 0 };
-    let Some(result) = Owned::from_new(result) else { return 0 };
-    let (callable, object) = (checker.object().address(), result.object().address());
-    // SAFETY: a callable that the rule keeps, an object, and the end.
-    let checked = unsafe { capi::PyObject_CallFunctionObjArgs(callable, object, 0_u64) };
-    if checked == 0 {
-        // SAFETY: rules and stubs run with the GIL held.
-        let py = unsafe { Python::assume_attached() };
-        if let Some(Some(Place { add, line })) = PLACE.get(py) {
-            // SAFETY: two C strings; an exception is set.
-            unsafe { add(FUNCTION.as_ptr(), FILE.as_ptr(), *line) };
+    let mut bag = Bag::default();
+    for reference in [checker, result].into_iter().filter_map(Owned::from_new) {
+        bag.hold(reference);
+    }
+    let mut checked = 0;
+    if result != 0 {
+        // SAFETY: a callable that the rule keeps, an object, and the end.
+        checked = unsafe { capi::PyObject_CallFunctionObjArgs(checker, result, 0_u64) };
+        if checked == 0 {
+            add_entry();
         }
     }
+    bag.empty();
     checked
+}
+
+/// Adds to the traceback of the exception that is set what ctypes adds.
+fn add_entry() {
+    // SAFETY: rules and stubs run with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    if let Some(Some(Place { add, line })) = PLACE.get(py) {
+        // SAFETY: two C strings; an exception is set.
+        unsafe { add(FUNCTION.as_ptr(), FILE.as_ptr(), *line) };
+    }
 }

@@ -18,6 +18,7 @@
 #![allow(unsafe_code, reason = "passes raw objects to Python code and to ctypes")]
 
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hotcall_tracer::{Effect, Entry, Helper, Symbol};
@@ -32,7 +33,7 @@ use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER, MEMORY_WORD};
 use crate::parameters::{self, Parameters};
-use crate::raw::{Object, Owned};
+use crate::raw::{Bag, Object, Owned};
 use crate::runtime::runtime;
 use crate::stand_in;
 
@@ -97,10 +98,11 @@ impl Detours {
     ) -> PyResult<()> {
         let relay = relay(py, function, key)?;
         let detour = Arc::new(Detour { key, relay, parameters });
+        // Another thread may have made it meanwhile, and stubs that lead to it.
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let previous = made.insert(key, detour);
+        made.entry(key).or_insert_with(|| Arc::clone(&detour));
         drop(made);
-        drop(previous);
+        drop(detour);
         Ok(())
     }
 
@@ -184,44 +186,57 @@ unsafe extern "C-unwind" fn take(detour: u64, this: u64, args: u64, packed: u64)
     // keeps it until Python code runs.
     unsafe { Arc::increment_strong_count(detour) };
     // SAFETY: the count that was added.
-    let detour = unsafe { Arc::from_raw(detour) };
+    let detour = ManuallyDrop::new(unsafe { Arc::from_raw(detour) });
     let count = packed & ((1 << FIRST_COPIED) - 1);
     // SAFETY: the rules counted the arguments of this call.
     let args = unsafe { std::slice::from_raw_parts(args as *const u64, count as usize) };
     // SAFETY: the function that is being called.
     let this = unsafe { Object::at(this) };
-    go_round(&detour, this, args, packed >> FIRST_COPIED).map_or(0, Owned::into_address)
+    let mut bag = Bag::default();
+    let result = go_round(&detour, this, args, packed >> FIRST_COPIED, &mut bag);
+    bag.empty();
+    drop(ManuallyDrop::into_inner(detour));
+    result.map_or(0, Owned::into_address)
 }
 
 /// Converts the detour's argument and calls its relay; none with an exception
-/// set.
-fn go_round(detour: &Detour, this: Object, args: &[u64], copied: u64) -> Option<Owned> {
+/// set. What is held meanwhile is in `bag`.
+fn go_round(
+    detour: &Detour,
+    this: Object,
+    args: &[u64],
+    copied: u64,
+    bag: &mut Bag,
+) -> Option<Owned> {
     let (index, ahead) = detour.key;
     let relay = detour.relay.object();
     let target = |function: Object| function.object(CDATA_POINTER).expect("it has memory");
     // SAFETY: the memory of a function object is the address of a function.
     unsafe { target(relay).set(MEMORY_WORD, target(this).word(MEMORY_WORD)) };
     let needed = match ahead {
-        Ahead::Build => return detour.parameters.call(this, args, |args| enter(relay, args)),
+        Ahead::Build => {
+            return detour.parameters.call(this, args, bag, |args| enter(relay, args));
+        }
         Ahead::Convert(needed) | Ahead::LookUp(needed) => needed,
     };
-    // SAFETY: the declaration keeps it until Python code runs.
-    let _needed = (needed != 0).then(|| Owned::of(unsafe { Object::at(needed) }));
+    if needed != 0 {
+        // SAFETY: the declaration keeps it until Python code runs.
+        bag.hold(Owned::of(unsafe { Object::at(needed) }));
+    }
     let mut items = SmallVec::<[u64; 16]>::from_slice(args);
-    let mut copies = SmallVec::<[Owned; 4]>::new();
-    for index in (0..args.len()).filter(|index| copied >> index & 1 != 0) {
+    let bits = 0..args.len().min(MOST_COPIED);
+    for index in bits.filter(|index| copied >> index & 1 != 0) {
         // SAFETY: an argument of this call, a ctypes instance.
         let copy = instance::copy(unsafe { Object::at(args[index]) })?;
-        items[index] = copy.object().address();
-        copies.push(copy);
+        items[index] = bag.hold(copy).address();
     }
     // SAFETY: an argument of this call.
     let argument = unsafe { Object::at(args[index]) };
     let (value, by_rules) = outcome(argument, ahead)?;
-    items[index] = value.object().address();
+    items[index] = bag.hold(value).address();
     match by_rules {
         true => enter(relay, &items),
-        false => leave_to_ctypes(relay, &items),
+        false => leave_to_ctypes(relay, &items, bag),
     }
 }
 
@@ -290,14 +305,11 @@ fn enter(relay: Object, items: &[u64]) -> Option<Owned> {
 }
 
 /// Has ctypes make the call of a relay; none with an exception set.
-fn leave_to_ctypes(relay: Object, items: &[u64]) -> Option<Owned> {
+fn leave_to_ctypes(relay: Object, items: &[u64], bag: &mut Bag) -> Option<Owned> {
     if let Some(runtime) = runtime() {
         runtime.count_ctypes();
     }
-    // SAFETY: arguments of this call.
-    let items = items.iter().map(|&item| Owned::of(unsafe { Object::at(item) }));
-    let tuple = parameters::tuple_of(items.collect::<Vec<_>>().iter())?;
-    let tuple = tuple.object().address();
+    let tuple = bag.hold(parameters::tuple_of(items)?).address();
     // SAFETY: a function object and an exact tuple.
     Owned::from_new(unsafe { hook::ctypes_call()(relay.address(), tuple, 0) })
 }

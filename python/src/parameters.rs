@@ -21,7 +21,7 @@ use crate::classes::{Classes, Family};
 use crate::declare::info;
 use crate::kinds::Kinds;
 use crate::layout::{self, Layout};
-use crate::raw::{Object, Owned};
+use crate::raw::{Bag, Object, Owned};
 use crate::refusals;
 use crate::runtime::runtime;
 
@@ -96,73 +96,97 @@ impl Parameters {
     }
 
     /// Makes a call by way of `call`, which is given the arguments; none with
-    /// an exception set.
+    /// an exception set. What is held meanwhile is in `bag`.
     pub(crate) fn call(
         &self,
         this: Object,
         given: &[u64],
+        bag: &mut Bag,
         call: impl FnOnce(&[u64]) -> Option<Owned>,
     ) -> Option<Owned> {
-        let errcheck = this.object(layout::FUNC_ERRCHECK).map(Owned::of);
-        let args = self.build(given)?;
-        let result = call(&addresses(&args))?;
+        let errcheck = this.object(layout::FUNC_ERRCHECK);
+        let errcheck = errcheck.map(|errcheck| bag.hold(Owned::of(errcheck)));
+        let args = self.build(given, bag)?;
+        let result = bag.hold(call(&args)?);
         if let Some(errcheck) = errcheck {
-            let tuple = tuple_of(args.iter())?;
-            let checked = check(&errcheck, &result, this, &tuple)?;
-            if checked.object() != tuple.object() {
+            let tuple = bag.hold(tuple_of(&args)?);
+            let checked = check(errcheck, result, this, tuple)?;
+            if checked.object() != tuple {
                 return Some(checked);
             }
         }
-        self.result(result, &args)
+        self.result(result, &args, bag)
     }
 
-    /// The arguments of the foreign function.
-    fn build(&self, given: &[u64]) -> Option<SmallVec<[Owned; 8]>> {
-        let mut given = given.iter();
+    /// The arguments of the foreign function, which `bag` holds.
+    fn build(&self, given: &[u64], bag: &mut Bag) -> Option<SmallVec<[u64; 8]>> {
         // SAFETY: arguments of the call, and objects that the function holds.
         let held = |address: u64| Owned::of(unsafe { Object::at(address) });
-        self.0
-            .iter()
-            .map(|parameter| match *parameter {
+        // Python code that makes one argument may change the function: all that
+        // is needed of it is held before.
+        for parameter in &self.0 {
+            if let Some(needed) = parameter.needed() {
+                bag.hold(held(needed));
+            }
+        }
+        let mut given = given.iter();
+        let mut args = SmallVec::new();
+        for parameter in &self.0 {
+            let made = match *parameter {
                 Parameter::In { default } | Parameter::InOut { default } => {
-                    given.next().copied().or(default).map(held)
+                    held(given.next().copied().or(default)?)
                 }
-                Parameter::Fixed(None) => {
-                    // SAFETY: the GIL is held.
-                    Owned::from_new(unsafe { capi::PyLong_FromLong(0) })
-                }
-                Parameter::Fixed(Some(object)) | Parameter::Given(object) => Some(held(object)),
-                Parameter::Array(class) => instantiate(held(class)),
-                Parameter::Target(class) => instantiate(target(held(class).object())?),
-            })
-            .collect()
+                // SAFETY: the GIL is held.
+                Parameter::Fixed(None) => Owned::from_new(unsafe { capi::PyLong_FromLong(0) })?,
+                Parameter::Fixed(Some(object)) | Parameter::Given(object) => held(object),
+                Parameter::Array(class) => instantiate(held(class), bag)?,
+                Parameter::Target(class) => instantiate(target(held(class).object())?, bag)?,
+            };
+            args.push(bag.hold(made).address());
+        }
+        Some(args)
     }
 
     /// The arguments that are results, one by itself or a tuple; the result if
     /// there are none.
-    fn result(&self, result: Owned, args: &[Owned]) -> Option<Owned> {
-        let outcome = |(parameter, arg): (&Parameter, &Owned)| match parameter {
-            Parameter::In { .. } | Parameter::Fixed(_) => None,
-            Parameter::InOut { .. } => Some(Some(Owned::of(arg.object()))),
-            _ => Some(value_of(arg.object())),
-        };
-        let are_results = |parameter: &&Parameter| {
+    fn result(&self, result: Object, args: &[u64], bag: &mut Bag) -> Option<Owned> {
+        let are_results = |(parameter, _): &(&Parameter, &u64)| {
             !matches!(parameter, Parameter::In { .. } | Parameter::Fixed(_))
         };
-        let count = self.0.iter().filter(are_results).count();
-        if count == 0 {
-            return Some(result);
+        let results: SmallVec<[(&Parameter, &u64); 8]> =
+            self.0.iter().zip(args).filter(are_results).collect();
+        let mut outcomes = SmallVec::<[u64; 8]>::new();
+        for &(parameter, &arg) in &results {
+            // SAFETY: an argument, which the bag holds.
+            let arg = unsafe { Object::at(arg) };
+            let outcome = match parameter {
+                Parameter::InOut { .. } => Owned::of(arg),
+                _ => value_of(arg)?,
+            };
+            match results.len() {
+                1 => return Some(outcome),
+                _ => outcomes.push(bag.hold(outcome).address()),
+            }
         }
-        drop(result);
-        let mut outcomes = self.0.iter().zip(args).filter_map(outcome);
-        match count {
-            1 => outcomes.next()?,
-            _ => tuple_of(outcomes.collect::<Option<SmallVec<[Owned; 8]>>>()?.iter()),
+        match results.len() {
+            0 => Some(Owned::of(result)),
+            _ => tuple_of(&outcomes),
         }
     }
 }
 
 impl Parameter {
+    /// The object of the function's that the parameter is made of, if any.
+    fn needed(&self) -> Option<u64> {
+        match *self {
+            Parameter::In { default } | Parameter::InOut { default } => default,
+            Parameter::Fixed(object) => object,
+            Parameter::Given(object) | Parameter::Array(object) | Parameter::Target(object) => {
+                Some(object)
+            }
+        }
+    }
+
     /// One parameter: a tuple of flags, a name, and a default; none for what
     /// ctypes handles itself.
     fn read(
@@ -190,11 +214,6 @@ impl Parameter {
     }
 }
 
-/// The addresses of objects.
-fn addresses(objects: &[Owned]) -> SmallVec<[u64; 8]> {
-    objects.iter().map(|object| object.object().address()).collect()
-}
-
 /// What a pointer class points to; none, with an exception set, if it is not
 /// one any more.
 fn target(class: Object) -> Option<Owned> {
@@ -203,9 +222,10 @@ fn target(class: Object) -> Option<Owned> {
 }
 
 /// An instance of a class, made without arguments; none with an exception set.
-fn instantiate(class: Owned) -> Option<Owned> {
+fn instantiate(class: Owned, bag: &mut Bag) -> Option<Owned> {
+    let class = bag.hold(class).address();
     // SAFETY: a callable, and the end.
-    let made = unsafe { capi::PyObject_CallFunctionObjArgs(class.object().address(), 0_u64) };
+    let made = unsafe { capi::PyObject_CallFunctionObjArgs(class, 0_u64) };
     Owned::from_new(made)
 }
 
@@ -224,8 +244,8 @@ fn value_of(arg: Object) -> Option<Owned> {
 }
 
 /// What `errcheck` gives; none with an exception set.
-fn check(errcheck: &Owned, result: &Owned, this: Object, args: &Owned) -> Option<Owned> {
-    let [errcheck, result, args] = [errcheck, result, args].map(|o| o.object().address());
+fn check(errcheck: Object, result: Object, this: Object, args: Object) -> Option<Owned> {
+    let [errcheck, result, args] = [errcheck, result, args].map(Object::address);
     // SAFETY: a callable, three objects, and the end.
     Owned::from_new(unsafe {
         capi::PyObject_CallFunctionObjArgs(errcheck, result, this.address(), args, 0_u64)
@@ -233,13 +253,14 @@ fn check(errcheck: &Owned, result: &Owned, this: Object, args: &Owned) -> Option
 }
 
 /// A tuple of objects; none with an exception set.
-pub(crate) fn tuple_of<'a>(objects: impl ExactSizeIterator<Item = &'a Owned>) -> Option<Owned> {
+pub(crate) fn tuple_of(objects: &[u64]) -> Option<Owned> {
     // SAFETY: the GIL is held.
     let tuple = Owned::from_new(unsafe { capi::PyTuple_New(objects.len() as isize) })?;
-    for (index, object) in objects.enumerate() {
-        let item = Owned::of(object.object()).into_address();
+    for (index, &object) in objects.iter().enumerate() {
+        // SAFETY: an object that the caller holds.
+        unsafe { capi::Py_IncRef(object) };
         // SAFETY: a new tuple, an index within it, and a reference for it.
-        unsafe { capi::PyTuple_SetItem(tuple.object().address(), index as isize, item) };
+        unsafe { capi::PyTuple_SetItem(tuple.object().address(), index as isize, object) };
     }
     Some(tuple)
 }

@@ -9,10 +9,12 @@
 #![allow(unsafe_code, reason = "reads and writes fields of opaque objects")]
 
 use std::ffi::CStr;
+use std::mem::ManuallyDrop;
 
 use hotcall_tracer::Field;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use smallvec::SmallVec;
 
 use crate::capi;
 
@@ -87,6 +89,27 @@ impl Object {
             // SAFETY: the index is within the tuple's size.
             .map(|index| Object(unsafe { ffi::PyTuple_GetItem(tuple, index) } as u64))
             .collect()
+    }
+}
+
+/// References that are held while Python code, or a foreign function, runs.
+///
+/// CPython ends threads, at finalisation, by unwinding them, without the GIL. A
+/// bag has no destructor: what such a thread holds is never given up.
+#[derive(Debug, Default)]
+pub(crate) struct Bag(ManuallyDrop<SmallVec<[Owned; 8]>>);
+
+impl Bag {
+    /// Holds a reference until the bag is emptied.
+    pub(crate) fn hold(&mut self, object: Owned) -> Object {
+        let handle = object.object();
+        self.0.push(object);
+        handle
+    }
+
+    /// Gives up all references.
+    pub(crate) fn empty(self) {
+        drop(ManuallyDrop::into_inner(self.0));
     }
 }
 

@@ -197,17 +197,26 @@ def test_daemon_threads_at_exit(turn):
     """)
 
 
+@pytest.mark.parametrize("way", ["sleep.argtypes = [ctypes.c_int]", "sleep.argtypes = [Converting]", "wrap = Holder"])
 @pytest.mark.parametrize("setting", ["threshold=1", "threshold=1,jit=off", "threshold=1000"])
-def test_a_thread_that_comes_back_after_finalisation(setting):
+def test_a_thread_that_comes_back_after_finalisation(setting, way):
     """CPython ends a daemon thread that asks for the GIL too late, by unwinding it, whichever tier it is in."""
     done = python(
-        """if True:
+        f"""if True:
         import hotcall.auto, ctypes, os, sys, threading, time
         sleep = ctypes.CDLL(os.environ["HOTCALL_FIXTURE"])["sleep_ms"]
-        sleep.argtypes = [ctypes.c_int]
+        class Converting:
+            @classmethod
+            def from_param(cls, value):
+                return ctypes.c_int(value)
+        class Holder:
+            def __init__(self, value):
+                self._as_parameter_ = value
+        wrap = lambda value: value
+        {way}
         for _ in range(3):
-            sleep(0)
-        thread = threading.Thread(target=sleep, args=(200,), daemon=True)
+            sleep(wrap(0))
+        thread = threading.Thread(target=sleep, args=(wrap(200),), daemon=True)
         thread.start()
         time.sleep(0.05)
         class Late:
