@@ -160,7 +160,7 @@ macro_rules! accesses {
                 }
             }
 
-            /// The size of the value in bytes; none if that of the class counts.
+            /// The size of the value in bytes; none if ctypes has to do it.
             const fn size(self) -> Option<u64> {
                 match self {
                     Access::None => None,
@@ -222,8 +222,9 @@ fn learn(known: &Known, field: Object, class: Object, version: u32) -> Access {
 /// The place of a field in an instance, if it is one of ctypes.
 #[inline(always)]
 fn place(data: &Data, field: Object, instance: Object) -> Option<u64> {
-    let memory = instance.word(CDATA_POINTER);
-    data.is_instance(instance).then(|| memory.wrapping_add(field.word(OFFSET)))
+    // Other objects may be smaller than what is read here.
+    let is_instance = data.is_instance(instance);
+    is_instance.then(|| instance.word(CDATA_POINTER).wrapping_add(field.word(OFFSET)))
 }
 
 /// The Python value of a field of this access, which is not by ctypes, at its
