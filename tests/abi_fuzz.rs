@@ -25,6 +25,8 @@ use source::{FACTOR, HEAD, Row, TYPES, is_promoted, mixed, read, source};
 
 /// Signatures that share one compilation of C.
 const BATCH: usize = 200;
+/// The largest struct in bytes: there are up to 20 of them in a call.
+const LARGEST: usize = 512;
 /// Arguments at most.
 const MOST: usize = 20;
 /// xorshift64*: the tests need no more.
@@ -76,8 +78,10 @@ impl Random {
             let times = self.pick(&[1, 1, 1, 1, 2, 3]);
             fields.extend(std::iter::repeat_n(field, times));
         }
-        // A struct of which 8 bytes are padding has no place.
-        CType::struct_of(&fields).unwrap_or(CType::F64)
+        // A struct of which 8 bytes are padding has no place, and very large ones
+        // are left to libffi.
+        let made = CType::struct_of(&fields).ok().filter(|made| made.size() <= LARGEST);
+        made.unwrap_or(CType::F64)
     }
 
     fn signature(&mut self) -> Signature {
