@@ -2,14 +2,26 @@
 //! then the result goes home.
 
 use hotcall_core::{Class, Place};
-use hotcall_tracer::{Helper, Ty, Val};
+use hotcall_tracer::{Data, Helper, Ty, Val};
 use iced_x86::Code;
 
-use crate::emit::At;
+use crate::alloc::Home;
+use crate::emit::{At, Label};
 use crate::lower::{Lower, Source};
 use crate::parmove::{Move, sequence};
 use crate::plan::{CallPlan, call_args};
 use crate::regs::{CONSTANT, PASSING, RESULT, RESULTS, Reg, VECTOR_RESULT, VECTOR_RESULTS};
+
+/// A call of a helper that is seldom made, and so stands behind the rest.
+pub(crate) struct Detached<'a> {
+    /// Its instruction.
+    val: Val,
+    call: &'a CallPlan,
+    /// Where it stands.
+    here: Label,
+    /// Where it goes on.
+    back: Label,
+}
 
 impl<'a> Lower<'a> {
     /// The plan of the next call. Calls are emitted in the order of the plan.
@@ -21,10 +33,45 @@ impl<'a> Lower<'a> {
     /// Calls a helper; `val` is its result.
     pub(crate) fn help(&mut self, val: Val, helper: &Helper) {
         let call = self.next_call();
+        self.call_helper(call, val, helper);
+    }
+
+    fn call_helper(&mut self, call: &CallPlan, val: Val, helper: &Helper) {
         let args = call_args(&self.trace.insts[val.index()]);
         self.pass(call, args, Source::Number(helper.entry.address()));
         self.asm.r(Code::Call_rm64, CONSTANT.full());
         self.receive(val);
+    }
+
+    /// Gives the usual word to `val`, or what the helper gives, out of line.
+    pub(crate) fn help_if(&mut self, val: Val) {
+        let args = &self.trace.insts[val.index()].args;
+        let (usual, unusual) = (args[0], args[1]);
+        let (call, here, back) = (self.next_call(), self.asm.label(), self.asm.label());
+        let cond = self.is_not_zero(unusual);
+        self.asm.jump(cond, here);
+        if self.homes.of[val.index()] != Home::Nowhere {
+            let target = self.target(val);
+            let reg = self.read(usual, target);
+            self.write(val, reg);
+        }
+        self.asm.bind(back);
+        // The helper may have changed it.
+        self.forget(CONSTANT);
+        self.detached.push(Detached { val, call, here, back });
+    }
+
+    /// Emits the calls that stand out of line.
+    pub(crate) fn detached(&mut self) {
+        for Detached { val, call, here, back } in std::mem::take(&mut self.detached) {
+            self.asm.bind(here);
+            self.forget(CONSTANT);
+            let Data::Helper(helper) = &self.trace.insts[val.index()].data else {
+                unreachable!("the table says that its data is a helper");
+            };
+            self.call_helper(call, val, helper);
+            self.asm.go(back);
+        }
     }
 
     /// Makes the foreign call; `val` is its result.

@@ -75,15 +75,36 @@ impl From<At> for MemoryOperand {
     }
 }
 
-/// A place in the code that is not known yet. It lies behind all jumps to it.
+/// A place in the code, which may be bound before or behind jumps to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Label(usize);
 
-/// A jump that will be inserted into the code.
+/// Where a label was bound.
+#[derive(Clone, Copy)]
+struct Bound {
+    /// Its offset in the code without jumps.
+    at: usize,
+    /// How many jumps stand before it.
+    jumps: usize,
+}
+
+/// A jump that will be inserted into the code, taken always if it has no condition.
 struct Jump {
     at: usize,
-    cond: Cond,
+    cond: Option<Cond>,
     label: Label,
+}
+
+impl Jump {
+    /// The code with a displacement of 8 bits, and that with 32.
+    fn codes(&self) -> [Code; 2] {
+        self.cond.map_or([Code::Jmp_rel8_64, Code::Jmp_rel32_64], Cond::jumps)
+    }
+
+    /// The size with a displacement of 32 bits, in bytes.
+    fn near(&self) -> usize {
+        if self.cond.is_some() { 6 } else { 5 }
+    }
 }
 
 /// What a well-typed instruction of ours never runs into.
@@ -95,8 +116,8 @@ pub(crate) struct Assembler {
     /// The code so far, jumps left out.
     code: Vec<u8>,
     jumps: Vec<Jump>,
-    /// For each label, its offset in `code`, once it is known.
-    labels: Vec<usize>,
+    /// For each label, its place, once it is known.
+    labels: Vec<Option<Bound>>,
 }
 
 impl Assembler {
@@ -218,38 +239,39 @@ impl Assembler {
 
     /// A label whose place is not known yet.
     pub(crate) fn label(&mut self) -> Label {
-        self.labels.push(usize::MAX);
+        self.labels.push(None);
         Label(self.labels.len() - 1)
     }
 
-    /// The place of `label` is here. No jump may follow.
+    /// The place of `label` is here.
     pub(crate) fn bind(&mut self, label: Label) {
-        self.labels[label.0] = self.len();
+        self.labels[label.0] = Some(Bound { at: self.len(), jumps: self.jumps.len() });
     }
 
     /// Goes to `label` if `cond` holds.
     pub(crate) fn jump(&mut self, cond: Cond, label: Label) {
         let at = self.len();
-        self.jumps.push(Jump { at, cond, label });
+        self.jumps.push(Jump { at, cond: Some(cond), label });
+    }
+
+    /// Goes to `label`.
+    pub(crate) fn go(&mut self, label: Label) {
+        let at = self.len();
+        self.jumps.push(Jump { at, cond: None, label });
     }
 
     /// Inserts the jumps and gives the finished code, which runs at any address.
-    ///
-    /// Labels lie behind all jumps, so how far a jump goes depends on the
-    /// later jumps alone: chosen from the last to the first, each is as short
-    /// as can be.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         let plain = self.len();
         let sizes = self.jump_sizes();
-        let total: usize = sizes.iter().sum();
-        let mut out = Vec::with_capacity(plain + total);
+        let mut out = Vec::with_capacity(plain + sizes.iter().sum::<usize>());
         let mut copied = 0;
         for (jump, &size) in self.jumps.iter().zip(&sizes) {
             out.extend_from_slice(&self.code[copied..jump.at]);
             copied = jump.at;
             let ip = out.len();
-            let target = self.labels[jump.label.0] + total;
-            let code = jump.cond.jumps()[usize::from(size != SHORT)];
+            let target = self.place(jump.label, &sizes);
+            let code = jump.codes()[usize::from(size != SHORT)];
             let branch = Instruction::with_branch(code, target as u64).expect(ENCODES);
             self.encoder.encode(&branch, ip as u64).expect(ENCODES);
             out.append(&mut self.encoder.take_buffer());
@@ -258,22 +280,32 @@ impl Assembler {
         out
     }
 
-    /// The size of each jump in bytes.
+    /// Where a label lies when jumps have these sizes.
+    fn place(&self, label: Label, sizes: &[usize]) -> usize {
+        let bound = self.labels[label.0].expect("every label is bound");
+        bound.at + sizes[..bound.jumps].iter().sum::<usize>()
+    }
+
+    /// The size of each jump in bytes: as short as can be. All begin short, and
+    /// grow until each reaches its label.
     fn jump_sizes(&self) -> Vec<usize> {
-        let mut later = 0;
-        let mut sizes: Vec<usize> = Vec::with_capacity(self.jumps.len());
-        for jump in self.jumps.iter().rev() {
-            let distance = self.labels[jump.label.0] - jump.at + later;
-            let size = if distance <= i8::MAX as usize { SHORT } else { NEAR };
-            sizes.push(size);
-            later += size;
+        let mut sizes = vec![SHORT; self.jumps.len()];
+        loop {
+            let (mut grown, mut before) = (false, 0);
+            for (index, jump) in self.jumps.iter().enumerate() {
+                before += sizes[index];
+                let distance = self.place(jump.label, &sizes) as i64 - (jump.at + before) as i64;
+                if sizes[index] == SHORT && i8::try_from(distance).is_err() {
+                    sizes[index] = jump.near();
+                    grown = true;
+                }
+            }
+            if !grown {
+                return sizes;
+            }
         }
-        sizes.reverse();
-        sizes
     }
 }
 
-/// The size of a conditional jump with a displacement of 8 bits.
+/// The size of a jump with a displacement of 8 bits.
 const SHORT: usize = 2;
-/// The size of a conditional jump with a displacement of 32 bits.
-const NEAR: usize = 6;

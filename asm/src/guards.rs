@@ -31,6 +31,22 @@ impl Lower<'_> {
         self.asm.jump(holds.negated(), label);
     }
 
+    /// Compares a word with zero: gives the condition under which it is another.
+    pub(crate) fn is_not_zero(&mut self, val: Val) -> Cond {
+        let inst = &self.trace.insts[val.index()];
+        match (self.plan.fates[val.index()], inst.op, &inst.data) {
+            (Fate::Fold, Op::Ne, _) => self.compare(inst.args[0], inst.args[1], Cond::NotEqual),
+            (Fate::Fold, _, Data::Field(field)) => {
+                self.compare_memory(val, inst.args[0], field, 0);
+                Cond::NotEqual
+            }
+            _ => {
+                self.compare_number(val, 0);
+                Cond::NotEqual
+            }
+        }
+    }
+
     /// The operands of an `and` that its guard does.
     fn folded_and(&self, val: Val) -> Option<(Val, Val)> {
         let inst = &self.trace.insts[val.index()];

@@ -6,6 +6,7 @@ use hotcall_tracer::{Data, Field, Op, Refusal, Trace, Val};
 use iced_x86::Code;
 
 use crate::alloc::{Home, Homes, allocate};
+use crate::calls::Detached;
 use crate::emit::{Assembler, At, Label};
 use crate::frame::Frame;
 use crate::plan::{Fate, Plan, constant};
@@ -35,6 +36,8 @@ pub(crate) struct Lower<'a> {
     held: Option<u64>,
     /// The ways out of the stub so far, each with its label.
     pub(crate) tails: Vec<(Tail, Label)>,
+    /// The calls that stand out of line.
+    pub(crate) detached: Vec<Detached<'a>>,
     /// How many calls have been emitted.
     pub(crate) called: usize,
 }
@@ -64,6 +67,7 @@ pub(crate) fn assemble(
         asm: Assembler::new(),
         held: None,
         tails: Vec::new(),
+        detached: Vec::new(),
         called: 0,
     };
     lower.enter();
@@ -72,6 +76,7 @@ pub(crate) fn assemble(
             lower.inst(index);
         }
     }
+    lower.detached();
     lower.tails(fallback);
     Ok(lower.asm.finish())
 }
@@ -98,6 +103,7 @@ impl Lower<'_> {
             (Op::Store, Data::Field(field)) => self.store_field(inst.args[0], inst.args[1], field),
             (Op::GuardEq | Op::GuardNe | Op::GuardLt | Op::GuardGe, _) => self.guard(inst),
             (Op::Help, Data::Helper(helper)) => self.help(val, helper),
+            (Op::HelpIf, _) => self.help_if(val),
             (Op::Call, _) => self.call(val),
             (Op::RetIf, _) => self.ret_if(inst.args[0], inst.args[1]),
             (Op::Ret, _) => self.ret(inst.args[0]),

@@ -61,10 +61,12 @@ pub(crate) fn constant(trace: &Trace, val: Val) -> Option<u64> {
     }
 }
 
-/// The arguments of a call without the target's address, which a foreign call has first.
+/// The arguments of a call without what stands before them: the target's address,
+/// or the words between which `help_if` chooses.
 pub(crate) fn call_args(inst: &Inst) -> &[Val] {
     match inst.op {
         Op::Call => &inst.args[1..],
+        Op::HelpIf => &inst.args[2..],
         _ => &inst.args,
     }
 }
@@ -132,6 +134,27 @@ fn fates(trace: &Trace, uses: &[u32]) -> Vec<Fate> {
                     fates[bits.index()] = Fate::Fold;
                 }
             }
+        }
+    }
+    for (index, inst) in trace.insts.iter().enumerate() {
+        let condition = match inst.op {
+            Op::RetIf => inst.args[0],
+            Op::HelpIf if fates[index] == Fate::Emit => inst.args[1],
+            _ => continue,
+        };
+        // What it reads may change with the next effect.
+        let pure = |inst: &Inst| matches!(inst.effect(), Effect::Pure | Effect::Read);
+        let waits = uses[condition.index()] == 1
+            && match trace.insts[condition.index()].op {
+                Op::Ne => true,
+                Op::Load => {
+                    loads_word(condition)
+                        && trace.insts[condition.index() + 1..index].iter().all(pure)
+                }
+                _ => false,
+            };
+        if waits {
+            fates[condition.index()] = Fate::Fold;
         }
     }
     fates
@@ -232,6 +255,7 @@ fn hints(trace: &Trace, last: &[usize], calls: &[CallPlan]) -> Vec<Option<Reg>> 
     let mut hints = vec![None; trace.insts.len()];
     let mut calls = calls.iter().rev().peekable();
     for (index, inst) in trace.insts.iter().enumerate().rev() {
+        let own = hints[index];
         let mut want = |val: Val, reg: Option<Reg>| {
             if last[val.index()] == index && hints[val.index()].is_none() {
                 hints[val.index()] = reg;
@@ -239,7 +263,11 @@ fn hints(trace: &Trace, last: &[usize], calls: &[CallPlan]) -> Vec<Option<Reg>> 
         };
         match inst.op {
             Op::Ret => want(inst.args[0], Some(RESULT)),
-            Op::Call | Op::Help => {
+            Op::Call | Op::Help | Op::HelpIf => {
+                if inst.op == Op::HelpIf {
+                    // The usual value needs no move if it is there already.
+                    want(inst.args[0], own);
+                }
                 if let Some(call) = calls.next_if(|call| call.index == index) {
                     for (arg, place) in call_args(inst).iter().zip(&call.places.args) {
                         want(*arg, call.callee.register(*place));

@@ -5,7 +5,7 @@ use hotcall_tracer::{Op, Val};
 use iced_x86::Code;
 
 use crate::alloc::Home;
-use crate::emit::{Cond, Label};
+use crate::emit::Label;
 use crate::lower::{Lower, Source};
 use crate::regs::{CONSTANT, RESULT};
 
@@ -39,9 +39,8 @@ impl Lower<'_> {
     pub(crate) fn ret_if(&mut self, condition: Val, val: Val) {
         let source = self.source(val);
         let label = self.tail(Tail::Return(source));
-        let condition = self.read(condition, CONSTANT);
-        self.asm.rr(Code::Test_rm64_r64, condition.full(), condition.full());
-        self.asm.jump(Cond::NotEqual, label);
+        let cond = self.is_not_zero(condition);
+        self.asm.jump(cond, label);
     }
 
     fn give_back(&mut self, source: Source) {

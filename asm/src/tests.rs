@@ -63,6 +63,16 @@ impl Builder {
         self.trace.push(Op::Help, args.to_vec(), Data::Helper(helper))
     }
 
+    fn help_if(
+        &mut self,
+        [usual, unusual]: [Val; 2],
+        helper: &'static Helper,
+        args: &[Val],
+    ) -> Val {
+        let args = [&[usual, unusual], args].concat();
+        self.trace.push(Op::HelpIf, args, Data::Helper(helper))
+    }
+
     /// Calls the function at `target`, declared by the text of its signature.
     fn call(&mut self, signature: &str, target: Val, args: &[Val]) -> Val {
         let signature = signature.parse().expect("a valid signature");

@@ -57,6 +57,8 @@ fn step(inst: &Inst, args: &[u64], params: &[u64], host: &mut impl Host) -> u64 
             host.store(field.mem, address, args[1]);
             0
         }
+        (Data::Helper(helper), Op::HelpIf) if args[1] != 0 => host.help(helper, &args[2..]),
+        (Data::Helper(_), Op::HelpIf) => args[0],
         (Data::Helper(helper), _) => host.help(helper, args),
         (Data::Call(call), _) => host.call(call, args[0], &args[1..]),
         (Data::None, Op::Thread) => host.thread(),

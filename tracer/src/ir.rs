@@ -147,6 +147,8 @@ pub enum Operands {
     AddressAndField,
     /// What the helper declares.
     Helper,
+    /// Two words, then what the helper declares.
+    WordsAndHelper,
     /// The target's address, then what the signature declares.
     Signature,
 }
@@ -227,7 +229,7 @@ const FLOAT: Operands = Operands::Fixed(&[Ty::F32]);
 #[rustfmt::skip] // One row per operation.
 mod table {
     use super::*;
-    use super::Operands::{AddressAndField, Signature};
+    use super::Operands::{AddressAndField, Signature, WordsAndHelper};
     use super::ResultKind::{Is, None};
     use super::Ty::{F32, F64, I64};
 
@@ -259,6 +261,7 @@ mod table {
         GuardLt  "guard_lt"   None    WORDS,            None,        Exit,   "Leaves the trace unless the first word is below the second, unsigned.";
         GuardGe  "guard_ge"   None    WORDS,            None,        Exit,   "Leaves the trace unless the first word is at least the second, unsigned.";
         Help     "help"       Helper  Operands::Helper, ResultKind::Helper, Effect, "Calls a helper of the host by the host's own C convention.";
+        HelpIf   "help_if"    Helper  WordsAndHelper,   Is(I64),     Effect, "The first word; but if the second is not 0, what the helper gives, called out of line with the rest.";
         Call     "call"       Call    Signature,        ResultKind::Signature, Effect, "The foreign call: canonical words in; the result's bytes above its width are undefined. A struct is returned as the address of memory that is the call's until the next one.";
         RetIf    "ret_if"     None    WORDS,            None,        Effect, "Returns the second word to the caller of the stub if the first is not 0.";
         Ret      "ret"        None    WORD,             None,        End,    "Returns a word to the caller of the stub.";

@@ -51,6 +51,16 @@ pub trait Ops {
     /// Calls a helper of the host. A helper without a result gives zero.
     fn help(&mut self, helper: &'static Helper, args: &[Self::Word]) -> Self::Word;
 
+    /// The word `usual`, unless `unusual` is not 0: then what a helper that gives
+    /// a word makes of `args`.
+    fn help_if(
+        &mut self,
+        unusual: Self::Word,
+        usual: Self::Word,
+        helper: &'static Helper,
+        args: &[Self::Word],
+    ) -> Self::Word;
+
     /// Calls the foreign function at `target` with canonical words, one for
     /// each argument, or as many as a struct takes. The result's bytes above its
     /// width are undefined; a struct is returned as the address of memory that
@@ -228,6 +238,11 @@ impl<H: Host> Ops for Live<'_, H> {
     #[inline(always)]
     fn help(&mut self, helper: &'static Helper, args: &[u64]) -> u64 {
         self.host.help(helper, args)
+    }
+
+    #[inline(always)]
+    fn help_if(&mut self, unusual: u64, usual: u64, helper: &'static Helper, args: &[u64]) -> u64 {
+        if unusual == 0 { usual } else { self.host.help(helper, args) }
     }
 
     #[inline(always)]

@@ -52,13 +52,14 @@ impl fmt::Display for Line<'_> {
         let name = inst.ty().map(|ty| format!("{val}:{ty} = ")).unwrap_or_default();
         write!(f, "{name:<10}{}", inst.op.text())?;
         // What is called stands before its arguments, a field behind its object.
-        if matches!(inst.op, Op::Help | Op::Call) {
+        let calls = matches!(inst.op, Op::Help | Op::HelpIf | Op::Call);
+        if calls {
             write!(f, "{}", inst.data)?;
         }
         for arg in &inst.args {
             write!(f, " {arg}")?;
         }
-        if !matches!(inst.op, Op::Help | Op::Call) {
+        if !calls {
             write!(f, "{}", inst.data)?;
         }
         Ok(())

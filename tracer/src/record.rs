@@ -123,6 +123,19 @@ impl<H: Host> Ops for Recorder<'_, H> {
         self.append(word, Op::Help, args, Data::Helper(helper))
     }
 
+    fn help_if(
+        &mut self,
+        unusual: Traced,
+        usual: Traced,
+        helper: &'static Helper,
+        args: &[Traced],
+    ) -> Traced {
+        let words: Vec<u64> = args.iter().map(|arg| arg.word).collect();
+        let word = self.live.help_if(unusual.word, usual.word, helper, &words);
+        let operands = [&[usual, unusual], args].concat();
+        self.append(word, Op::HelpIf, &operands, Data::Helper(helper))
+    }
+
     fn call(&mut self, call: &Arc<PreparedCall>, target: Traced, args: &[Traced]) -> Traced {
         let words: Vec<u64> = args.iter().map(|arg| arg.word).collect();
         let word = self.live.call(call, target.word, &words);

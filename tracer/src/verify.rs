@@ -77,6 +77,9 @@ fn misplaced(trace: &Trace, index: usize, inst: &Inst) -> Option<&'static str> {
             Some("the parameters are not the first instructions, in order")
         }
         (Op::Ret, _) if index + 1 != trace.insts.len() => Some("ret is not the last instruction"),
+        (Op::HelpIf, Data::Helper(helper)) if helper.entry.result() != Some(Ty::I64) => {
+            Some("the helper does not give a word")
+        }
         _ => None,
     }
 }
@@ -87,6 +90,9 @@ fn operand_types(inst: &Inst) -> Option<Vec<Ty>> {
         (Operands::Fixed(types), _) => Some(types.to_vec()),
         (Operands::AddressAndField, Data::Field(field)) => Some(vec![Ty::I64, field.mem.ty()]),
         (Operands::Helper, Data::Helper(helper)) => Some(helper.entry.params().to_vec()),
+        (Operands::WordsAndHelper, Data::Helper(helper)) => {
+            Some([&[Ty::I64; 2], helper.entry.params()].concat())
+        }
         (Operands::Signature, Data::Call(call)) => {
             let signature = call.signature();
             let words = |&ty| std::iter::repeat_n(carrier(ty), CType::words(&ty, signature.abi()));

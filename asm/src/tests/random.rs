@@ -86,6 +86,7 @@ impl<'a, 'u> Random<'a, 'u> {
             7 | 8 if !self.affected => self.guard(),
             7 => self.store(),
             8 => self.ret_if(),
+            9 if self.u.ratio(1, 3)? => self.help_if(),
             9 => self.help(),
             // Effects end the guards, so they come late.
             10 if self.affected || self.u.ratio(1, 3)? => self.call(),
@@ -265,6 +266,41 @@ impl<'a, 'u> Random<'a, 'u> {
         let words: Vec<u64> = args.iter().map(|arg| self.word(*arg)).collect();
         let word = if helper.effect == Effect::Read { help(helper.name, &words) } else { 0 };
         self.builder.help(helper, &args);
+        self.words.push(word);
+        Ok(())
+    }
+
+    fn help_if(&mut self) -> Result<()> {
+        let [with_effect, without] = self.u.choose(self.helpers)?;
+        let helper = if self.affected && self.u.arbitrary()? { with_effect } else { without };
+        if helper.entry.result() != Some(Ty::I64) {
+            return self.help();
+        }
+        let usual = self.value(Ty::I64)?;
+        let unusual = match self.u.int_in_range(0..=3)? {
+            0 => self.load()?,
+            1 => self.value(Ty::I64)?,
+            2 => self.pure(Op::Ne, vec![usual, usual]),
+            _ => {
+                let args = vec![self.value(Ty::I64)?, self.value(Ty::I64)?];
+                self.pure(Op::Ne, args)
+            }
+        };
+        let unusual = match self.builder.trace.insts[unusual.index()].ty() {
+            Some(Ty::I64) => unusual,
+            _ => usual,
+        };
+        let mut args = Vec::new();
+        for ty in helper.entry.params() {
+            args.push(self.value(*ty)?);
+        }
+        let words: Vec<u64> = args.iter().map(|arg| self.word(*arg)).collect();
+        let word = match (helper.effect, self.word(unusual)) {
+            (Effect::Read, 0) => self.word(usual),
+            (Effect::Read, _) => help(helper.name, &words),
+            _ => 0,
+        };
+        self.builder.help_if([usual, unusual], helper, &args);
         self.words.push(word);
         Ok(())
     }

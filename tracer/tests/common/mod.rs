@@ -109,6 +109,8 @@ fn random_inst(u: &mut Unstructured<'_>, trace: &mut Trace, early: bool) -> Resu
         Op::Extend if mem.ty() == Ty::I64 => (Data::Mem(mem), vec![Ty::I64]),
         Op::Help if early => (Data::Helper(&PEEK), vec![Ty::I64]),
         Op::Help => (Data::Helper(&POKE), vec![Ty::I64]),
+        Op::HelpIf if early => (Data::Helper(&PEEK), vec![Ty::I64; 3]),
+        Op::HelpIf => (Data::Helper(&POKE), vec![Ty::I64; 3]),
         Op::RetIf if !early => (Data::None, vec![Ty::I64, Ty::I64]),
         _ => match (op.operands(), op.effect()) {
             (hotcall_tracer::Operands::Fixed(types), Effect::Pure) if op != Op::Param => {

@@ -234,3 +234,62 @@ fn a_system_v_call_entered_by_win64_saves_vectors() {
     "#]],
     );
 }
+
+#[test]
+fn an_unusual_case_is_helped_out_of_line() {
+    let (mut b, [object]) = Builder::new();
+    let state = b.help(&SAVE, &[]);
+    let flag = b.load(object, TYPE);
+    let state = b.help_if([state, flag], &BOX_INT, &[object]);
+    let other = b.load(object, SIZE);
+    let differs = b.op(Op::Ne, &[other, state]);
+    let zero = b.number(0);
+    let result = b.help_if([zero, differs], &BOX_INT, &[state]);
+    check(
+        &b.ret(result),
+        expect![[r#"
+        v0:i64 =  param 0
+        v1:i64 =  help save
+        v2:i64 =  load v0 object.type
+        v3:i64 =  help_if box_int v1 v2 v0
+        v4:i64 =  load v0 int.size
+        v5:i64 =  ne v4 v3
+        v6:i64 =  const 0
+        v7:i64 =  help_if box_int v6 v5 v3
+                  ret v7
+
+            endbr64
+            push rbp
+            mov rbp, rsp
+            push rbx
+            sub rsp, 8
+            mov rbx, rdi
+            mov r11, @save
+            call r11
+            cmp qword ptr [rbx+8], 0
+            jne L3
+            mov rdi, rax
+        L1:
+            mov rax, [rbx+0x10]
+            cmp rax, rdi
+            jne L4
+            xor eax, eax
+        L2:
+            add rsp, 8
+            pop rbx
+            pop rbp
+            ret
+        L3:
+            mov rdi, rbx
+            mov r11, @box_int
+            call r11
+            mov rdi, rax
+            jmp L1
+        L4:
+            mov r11, @box_int
+            call r11
+            jmp L2
+        93 bytes
+    "#]],
+    );
+}
