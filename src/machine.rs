@@ -10,6 +10,7 @@
 #![allow(unsafe_code, reason = "the one host that touches real memory")]
 
 use std::ffi::c_void;
+use std::sync::atomic::{Ordering::SeqCst, compiler_fence};
 
 use hotcall_core::{CType, PreparedCall};
 use hotcall_tracer::{Entry, Helper, Host, Mem};
@@ -83,6 +84,8 @@ impl Host for Machine {
                 _ => (address as *mut u64).write_unaligned(word),
             }
         }
+        // Other threads see what rules store in the order of the rules.
+        compiler_fence(SeqCst);
     }
 
     #[inline(always)]

@@ -10,12 +10,14 @@ ctypes; ``explain(f)`` names the reason.
 
 from hotcall._api import (
     Explanation,
+    Gil,
     Shape,
     Status,
     disassemble,
     explain,
     install,
     installed,
+    options,
     stats,
     status,
     trace,
@@ -24,12 +26,14 @@ from hotcall._api import (
 
 __all__ = [
     "Explanation",
+    "Gil",
     "Shape",
     "Status",
     "disassemble",
     "explain",
     "install",
     "installed",
+    "options",
     "stats",
     "status",
     "trace",

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from _ctypes import CFuncPtr as _CFuncPtr
 
 try:
     from hotcall import _native
@@ -56,6 +58,9 @@ class Explanation:
     """Its ``__name__``."""
     tier: str
     """``cold`` (ctypes, until it is warm), ``interpreter``, ``stub``, or ``ctypes`` (refused)."""
+    gil: str | None
+    """Who has the GIL during its calls: ``release``, ``lend`` or ``hold``, and why if it was
+    changed for it; None while it is cold or if it is refused."""
     signature: str | None
     """Its declaration; None if that is refused."""
     refused: Refusal | None
@@ -75,6 +80,8 @@ class Explanation:
         lines = [f"{self.name}: {self.tier}" + (f", {self.signature}" if self.signature else "")]
         if self.refused:
             lines.append(f"  refused, {self.refused}")
+        if self.gil and not self.refused:
+            lines.append(f"  GIL: {self.gil}")
         for number, shape in enumerate(self.shapes, 1):
             lines.append(f"  shape {number}, {shape.code_bytes} bytes of code, if")
             lines += [f"    {guard}" for guard in shape.guards]
@@ -92,6 +99,11 @@ class Status:
     """Why hotcall cannot work in this process; None if it can."""
     stubs_off: str | None
     """Why calls are interpreted but not compiled; None if they are compiled."""
+    gil: str | None
+    """Who has the GIL during calls unless a function says otherwise: ``release``, ``lend`` or
+    ``hold``; None where hotcall is off."""
+    lending_off: str | None
+    """Why calls that would lend the GIL release it instead; None if they lend it."""
     data: bool
     """Whether fields of structures, and ``byref``, are made faster where hotcall is installed."""
 
@@ -103,19 +115,56 @@ class Status:
             [
                 "hotcall: " + ("installed" if self.installed else "not installed"),
                 "stubs: " + (f"off, {self.stubs_off}" if self.stubs_off else "on"),
+                f"GIL: {self.gil}" + (f" (not lent, {self.lending_off})" if self.lending_off else ""),
                 "fields and byref: " + ("on" if self.data else "off"),
             ]
         )
 
 
-def install() -> None:
+Gil = Literal["release", "lend", "hold"]
+"""Who has the GIL during a foreign call.
+
+``release``: nobody, as with ctypes. ``lend``: the caller; but it is taken away when the call
+lasts or foreign code asks for it. ``hold``: the caller, by the user's word that the function is
+short, does not block and does not wait for another Python thread. Functions of ``PyDLL`` always
+hold it.
+"""
+_POLICIES = ("release", "lend", "hold")
+
+
+def install(*, gil: Gil | None = None) -> None:
     """Accelerate all ctypes functions of the process, existing and future ones, in place.
 
+    ``gil`` says who has the GIL during calls; None leaves that as it is, which at first is
+    ``lend``, or what ``HOTCALL=gil=...`` says.
+
     Where hotcall cannot work nothing happens, and ``status()`` says why. Installing twice is
-    the same as installing once.
+    the same as installing once. Raises ValueError if ``gil`` is no policy.
     """
+    _check_policy(gil)
     if _native is not None:
-        _native.install()
+        _native.install(gil)
+
+
+def options(function: Callable[..., Any], *, gil: Gil | None = None) -> None:
+    """Set who has the GIL during the calls of one ctypes function; None: as in the process.
+
+    Where hotcall is off nothing happens. Raises TypeError if it is not a ctypes function,
+    ValueError if ``gil`` is no policy.
+    """
+    if not isinstance(function, _CFuncPtr):
+        given = type(function).__name__
+        raise TypeError(f"hotcall.options: expected a ctypes function, not {given}")
+    _check_policy(gil)
+    if _native is not None:
+        _native.set_options(function, gil)
+
+
+def _check_policy(gil: str | None) -> None:
+    if gil is not None and gil not in _POLICIES:
+        raise ValueError(
+            f"hotcall: {gil!r} is no policy of the GIL; expected 'release', 'lend' or 'hold'"
+        )
 
 
 def uninstall() -> None:
@@ -139,17 +188,26 @@ def installed() -> Iterator[None]:
 def status() -> Status:
     """What is on, what is off, and why."""
     if _native is None:
-        return Status(installed=False, off=_missing, stubs_off=None, data=False)
+        return Status(False, _missing, None, None, None, False)
     native = _native.status()
-    return Status(native["installed"], native["off"], native["stubs_off"], native["data"])
+    return Status(
+        installed=native["installed"],
+        off=native["off"],
+        stubs_off=native["stubs_off"],
+        gil=native["gil"],
+        lending_off=native["lending_off"],
+        data=native["data"],
+    )
 
 
 def stats() -> dict[str, Any]:
     """Figures of the process, as a new dict.
 
     ``functions`` (with a call site), ``shapes`` (stubs in their chains), ``full_chains``,
-    ``renewals`` (chains that were dropped for new shapes), ``stubs``, ``code_bytes``,
-    ``code_capacity``; and, where ``HOTCALL=count=1`` was set before the import
+    ``renewals`` (chains that were dropped for new shapes), ``thefts`` (how often the GIL was
+    taken away from a call that had lent it), ``yields`` (how often calls gave other threads a
+    chance), ``demotions`` (functions that release the GIL since lending it did not pay),
+    ``stubs``, ``code_bytes``, ``code_capacity``; and, where ``HOTCALL=count=1`` was set before the import
     (``counting`` is then True), the exact numbers of calls: ``stub_calls``,
     ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict from name to number.
     Where hotcall is off, all figures are 0.
@@ -157,8 +215,9 @@ def stats() -> dict[str, Any]:
     if _native is None or _native.status()["off"]:
         names = ("stub_calls", "interpreter_calls", "ctypes_calls")
         sites = ("functions", "shapes", "full_chains", "renewals")
+        gil = ("thefts", "yields", "demotions")
         code = ("stubs", "code_bytes", "code_capacity")
-        return {"counting": False, **dict.fromkeys(names + sites + code, 0), "refusals": {}}
+        return {"counting": False, **dict.fromkeys(names + sites + gil + code, 0), "refusals": {}}
     return dict(_native.stats())
 
 
@@ -194,6 +253,7 @@ def _explain(caller: str, function: Callable[..., Any]) -> Explanation:
     return Explanation(
         name=native["name"],
         tier=native["tier"],
+        gil=native["gil"],
         signature=native["signature"],
         refused=Refusal(refused[0], refused[1], 0) if refused else None,
         refusals=tuple(Refusal(*refusal) for refusal in native["refusals"]),

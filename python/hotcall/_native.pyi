@@ -7,8 +7,11 @@ __version__: str
 def configure(options: str) -> None:
     """Set the process up with options; the first call decides."""
 
-def install() -> bool:
-    """Put the hook in place; False if hotcall is off."""
+def install(gil: str | None = None) -> bool:
+    """Put the hook in place, and set the policy of the GIL; False if hotcall is off."""
+
+def set_options(function: object, gil: str | None = None) -> None:
+    """Set the policy of the GIL of a function; None for that of the process."""
 
 def uninstall() -> None:
     """Put everything back."""

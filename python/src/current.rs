@@ -1,56 +1,68 @@
 //! Where the interpreter keeps the current thread state, and in it a pending
 //! exception: found at import by looking, and checked by trying.
 //!
-//! From 3.12 CPython keeps the current thread state in a thread-local variable
-//! that no symbol names. It lies at one distance from each thread's base. The
-//! words below the base, as far as there are any, are searched for the thread
-//! state; the one that makes CPython see none while it is null is the variable.
+//! CPython 3.11 keeps the current thread state in its one record of itself;
+//! later versions keep it in a thread-local variable that no symbol names. What
+//! lies there is searched for the thread state; the one word that makes CPython
+//! see none while it is null is the variable.
 //!
 //! # Safety
-//! The kernel does the reading, so nothing is read that is not there. What is
-//! written, and put back, is a word of this thread that holds the thread state.
+//! What is written, and put back, is a word that holds the thread state, with
+//! the GIL held.
 
-#![allow(unsafe_code, reason = "reads and probes thread-local storage")]
+#![allow(unsafe_code, reason = "probes the interpreter's variables")]
 
-use hotcall::Machine;
-use hotcall_tracer::{Field, Host, Mem};
+use hotcall_tracer::{Field, Mem, Ops, Symbol};
 use pyo3::prelude::*;
 
 use crate::capi;
+use crate::probe;
 
-/// Bytes below a thread's base that are searched.
-const SEARCHED: usize = 4096;
-/// Memory is mapped by pages.
-const PAGE: usize = 4096;
+/// How much of CPython 3.11's record of itself is searched, in bytes.
+const SEARCHED: usize = 64 << 10;
 
-/// The rows for a look at the pending exception without a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the variable's distance is measured from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Base {
+    /// The base of each thread's own storage.
+    Thread,
+    /// One address for all threads.
+    Static(Symbol),
+}
+
+/// The rows for a look at the thread state without a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Current {
-    /// The thread state, from the base of the thread's storage.
-    pub(crate) state: Field,
+    base: Base,
+    /// The thread state, from the base.
+    state: Field,
     /// The pending exception, in the thread state.
-    pub(crate) error: Field,
+    error: Field,
 }
 
 /// Finds the current thread state of CPython 3.`minor`; none where it is not
-/// in thread-local storage, or not found beyond doubt. Rules then ask CPython.
+/// found beyond doubt. Rules then ask CPython.
 pub(crate) fn find(py: Python<'_>, minor: u8) -> Option<Current> {
     let error = match minor {
-        12 => 96,
+        11 | 12 => 96,
         13 | 14 => 112,
         15 => 136,
         _ => return None,
     };
     let error = Field::new("thread_state.error", error, Mem::I64);
-    let offset = search()?;
+    let base = match minor {
+        11 => {
+            Base::Static(Symbol { name: "runtime".into(), address: capi::symbol(c"_PyRuntime")? })
+        }
+        _ => Base::Thread,
+    };
+    let offset = search(&base)?;
     let state = Field::new("thread_state", offset, Mem::I64);
-    let current = Current { state, error };
+    let current = Current { base, state, error };
     // Another thread must agree, and the row of the exception must hold.
-    let agrees = move || Python::attach(|_| current.thread_state() == thread_state());
-    let agrees = py.detach(|| {
-        let other = std::thread::Builder::new().spawn(agrees);
-        other.is_ok_and(|other| other.join().unwrap_or(false))
-    });
+    let other = current.clone();
+    let agrees = move || Python::attach(|_| other.get() == thread_state());
+    let agrees = py.detach(|| probe::in_other_thread(agrees));
     (agrees && current.sees_errors()).then_some(current)
 }
 
@@ -60,17 +72,22 @@ fn thread_state() -> u64 {
     unsafe { (capi::current_thread_state())() }
 }
 
-/// The distance of the variable from the thread's base.
-fn search() -> Option<i32> {
+/// The distance of the variable from its base.
+fn search(base: &Base) -> Option<i32> {
     let state = thread_state();
+    let words = match base {
+        Base::Thread => probe::words_below(base.address()),
+        Base::Static(_) => probe::words_from(base.address(), SEARCHED),
+    };
     let mut found = None;
-    for (offset, word) in words_below_base() {
+    for (offset, word) in words {
         if word != state || state == 0 {
             continue;
         }
-        let place = place(offset);
-        // SAFETY: a variable with the thread state in it; nobody else uses
-        // this thread's variables, and it is put back at once.
+        let place = base.address().wrapping_add_signed(offset.into()) as *mut u64;
+        // SAFETY: a variable with the thread state in it. If it is this thread's
+        // nobody else uses it; else it is the holder of the GIL who writes it.
+        // It is put back at once.
         unsafe { place.write_volatile(0) };
         let unseen = thread_state() == 0;
         // SAFETY: as above.
@@ -82,56 +99,70 @@ fn search() -> Option<i32> {
     found
 }
 
-/// The words below this thread's base, with their distances, as far as memory
-/// is mapped there: how large the static storage is nobody says.
-fn words_below_base() -> Vec<(i32, u64)> {
-    let base = place(0).addr();
-    let mut words = Vec::new();
-    let mut end = base;
-    while base - end < SEARCHED {
-        let start = (end - 1) & !(PAGE - 1);
-        let mut bytes = vec![0_u8; end - start];
-        if !read(start, &mut bytes) {
-            break;
+impl Base {
+    /// What it is in this thread.
+    fn address(&self) -> u64 {
+        match self {
+            Base::Thread => probe::thread(),
+            Base::Static(symbol) => symbol.address,
         }
-        let distance = (start.wrapping_sub(base)) as isize as i32;
-        let (chunks, _) = bytes.as_chunks::<8>();
-        let offsets = (distance..).step_by(8);
-        words.extend(offsets.zip(chunks.iter().map(|chunk| u64::from_le_bytes(*chunk))));
-        end = start;
     }
-    words
-}
-
-/// Copies memory that may not be there; false if it is not.
-fn read(address: usize, to: &mut [u8]) -> bool {
-    let size = to.len();
-    let here = libc::iovec { iov_base: to.as_mut_ptr().cast(), iov_len: size };
-    let there = libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: size };
-    // SAFETY: it may be asked at any time.
-    let process = unsafe { libc::getpid() };
-    // SAFETY: the kernel writes to `to` alone, and checks the other address.
-    let read = unsafe { libc::process_vm_readv(process, &here, 1, &there, 1, 0) };
-    usize::try_from(read) == Ok(size)
-}
-
-/// The word at a distance from this thread's base.
-fn place(offset: i32) -> *mut u64 {
-    // SAFETY: it is only asked for the thread's base.
-    let base = unsafe { Machine::new() }.thread();
-    base.wrapping_add_signed(offset.into()) as *mut u64
 }
 
 impl Current {
+    /// Whether the variable is the same for all threads.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.base != Base::Thread
+    }
+
+    /// The base of the variable, as rules see it.
+    fn base<O: Ops>(&self, o: &mut O) -> O::Word {
+        match &self.base {
+            Base::Thread => o.thread(),
+            Base::Static(symbol) => o.symbol(symbol),
+        }
+    }
+
+    /// The current thread state, as rules see it.
+    pub(crate) fn load<O: Ops>(&self, o: &mut O) -> O::Word {
+        let base = self.base(o);
+        o.load(base, self.state)
+    }
+
+    /// Makes `state` the current thread state, or none if it is 0.
+    pub(crate) fn store<O: Ops>(&self, o: &mut O, state: O::Word) {
+        let base = self.base(o);
+        o.store(base, self.state, state);
+    }
+
+    /// The pending exception, as rules see it: 0 if there is none.
+    pub(crate) fn pending<O: Ops>(&self, o: &mut O) -> O::Word {
+        let state = self.load(o);
+        o.load(state, self.error)
+    }
+
+    fn place(&self) -> *mut u64 {
+        self.base.address().wrapping_add_signed(self.state.offset.into()) as *mut u64
+    }
+
     /// This thread's state by these rows.
-    fn thread_state(&self) -> u64 {
-        // SAFETY: the variable was found at this distance.
-        unsafe { place(self.state.offset).read_volatile() }
+    pub(crate) fn get(&self) -> u64 {
+        // SAFETY: the variable was found there.
+        unsafe { self.place().read_volatile() }
+    }
+
+    /// Makes `state` this thread's.
+    ///
+    /// # Safety
+    /// It is 0, or a thread state that holds the GIL, for which this thread acts.
+    pub(crate) unsafe fn set(&self, state: u64) {
+        // SAFETY: the variable was found there; the caller says what may stand in it.
+        unsafe { self.place().write_volatile(state) };
     }
 
     /// The pending exception by these rows.
     fn error(&self) -> u64 {
-        let place = self.thread_state().wrapping_add_signed(self.error.offset.into());
+        let place = self.get().wrapping_add_signed(self.error.offset.into());
         // SAFETY: a field of the thread state, which is far larger.
         unsafe { (place as *const u64).read() }
     }

@@ -97,6 +97,10 @@ impl Detours {
         key: Key,
     ) -> PyResult<()> {
         let relay = relay(py, function, key)?;
+        let runtime = runtime().expect("there are rules");
+        if let Some(policy) = runtime.chosen(function.address()) {
+            runtime.choose(relay.object().address(), policy);
+        }
         let detour = Arc::new(Detour { key, relay, parameters });
         // Another thread may have made it meanwhile, and stubs that lead to it.
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);

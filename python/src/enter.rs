@@ -26,6 +26,7 @@ use self::forward::{argument, forward};
 use crate::capi;
 use crate::declare::Declaration;
 use crate::detour::Key;
+use crate::gil::Policy;
 use crate::helpers;
 use crate::hook;
 use crate::layout::{self, CDATA_ENTRY};
@@ -217,6 +218,17 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
     })
 }
 
+/// Has a function enter its site anew, which has no stubs any more.
+pub(crate) fn start_over(site: &CallSite, function: u64) {
+    // SAFETY: the function object that is being called.
+    let function = unsafe { Object::at(function) };
+    if function.word(CDATA_ENTRY) != 0 {
+        let generic = Style::of(site).generic() as usize as u64;
+        // SAFETY: an entry for objects of this class.
+        unsafe { function.set(CDATA_ENTRY, generic) };
+    }
+}
+
 /// Makes a detour that the rules lack; false if there is no memory.
 fn make_detour(runtime: &Runtime, site: &CallSite, call: &Frame<u64>, key: Key) -> bool {
     // SAFETY: the GIL is held by who makes the call.
@@ -255,13 +267,22 @@ fn attempt(
     declaration: &Declaration,
     call: &Frame<u64>,
 ) -> Result<u64, Unmade> {
-    let outcome = match site.site.plan() {
+    let plan = site.site.plan();
+    let usual = site.gil.get();
+    let policy = match usual {
+        Policy::Lend if !runtime.may_lend() => Policy::Release,
+        _ => usual,
+    };
+    let outcome = match plan {
         Plan::Decline => {
             let refusal = site.site.last_refusal();
             return Err(refusal.unwrap_or(refusals::VALUE).into());
         }
-        Plan::Interpret => interpret(runtime, declaration, call),
-        Plan::Record => record(runtime, site, declaration, call),
+        // A call within one that has lent the GIL is no example for others.
+        Plan::Record if policy == usual => {
+            site.gil.measure(|| record(runtime, site, declaration, policy, call))
+        }
+        _ => site.gil.measure(|| interpret(runtime, declaration, policy, call)),
     };
     match outcome {
         Ok(Made::Here(result)) => {
@@ -313,13 +334,14 @@ fn learn_of(runtime: &Runtime, py: Python<'_>, object: Object) -> bool {
 fn interpret(
     runtime: &Runtime,
     declaration: &Declaration,
+    policy: Policy,
     call: &Frame<u64>,
 ) -> Result<Made<u64>, Unmade> {
     // SAFETY: the rules load from objects what they have tested to be there,
     // and the objects of this call stay alive until it returns.
     let mut machine = unsafe { Machine::new() };
     let mut live = Live { host: &mut machine };
-    rules::call(&mut live, &runtime.known, declaration, *call)
+    rules::call(&mut live, &runtime.known, declaration, policy, *call)
 }
 
 /// Reads the rules with the recorder, and adds a stub for what they did.
@@ -327,15 +349,17 @@ fn record(
     runtime: &Runtime,
     site: &Arc<CallSite>,
     declaration: &Declaration,
+    policy: Policy,
     call: &Frame<u64>,
 ) -> Result<Made<u64>, Unmade> {
     // SAFETY: as in `interpret`.
     let mut machine = unsafe { Machine::new() };
     let (mut recorder, [this, args, nargsf, kwnames]) = Recorder::enter(&mut machine, call.words());
     let frame = Frame { this, args, nargsf, kwnames };
-    let made = rules::call(&mut recorder, &runtime.known, declaration, frame)?;
+    let made = rules::call(&mut recorder, &runtime.known, declaration, policy, frame)?;
     let (Made::Here(result) | Made::Elsewhere(result)) = made;
-    if let Some(trace) = recorder.finish(result) {
+    // The policy may have changed during the call.
+    if let Some(trace) = recorder.finish(result).filter(|_| site.gil.get() == policy) {
         // The foreign function's errno is for the program to see.
         helpers::keeping_errno(|| compile(runtime, site, trace));
     }

@@ -282,7 +282,7 @@ impl Patches {
 }
 
 /// Takes a function's entry away, so that CPython calls the call slot.
-fn clear_entry(function: u64) {
+pub(crate) fn clear_entry(function: u64) {
     // SAFETY: functions leave the runtime's table before they are freed.
     let function = unsafe { Object::at(function) };
     // SAFETY: null sends CPython to the call slot.
@@ -300,6 +300,9 @@ pub(crate) fn forget(this: u64) {
 
 unsafe extern "C-unwind" fn tp_dealloc(this: u64) {
     forget(this);
+    if let Some(runtime) = runtime() {
+        runtime.unchoose(this);
+    }
     // SAFETY: kept from the slot that this function replaced.
     let original = unsafe { std::mem::transmute::<usize, Destructor>(DEALLOC.address() as usize) };
     // SAFETY: the argument that CPython gave us.

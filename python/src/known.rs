@@ -12,6 +12,7 @@ use crate::current::Current;
 use crate::declare::{self, Kind};
 use crate::kinds::Kinds;
 use crate::layout::Layout;
+use crate::lending::Lending;
 use crate::raw::Object;
 
 /// What the rules know besides the declaration.
@@ -22,6 +23,8 @@ pub(crate) struct Known {
     pub(crate) classes: Classes,
     /// Where a pending exception is seen without a call, if that is known.
     pub(crate) current: Option<Current>,
+    /// How the GIL is lent, or why it cannot be.
+    pub(crate) lending: Result<&'static Lending, String>,
     pub(crate) none: Symbol,
     /// The counter of calls that the rules made, if calls are counted.
     pub(crate) counter: Option<Symbol>,

@@ -21,16 +21,19 @@ mod data;
 mod declare;
 mod detour;
 mod enter;
+mod gil;
 mod helpers;
 mod hook;
 mod instance;
 mod kinds;
 mod known;
 mod layout;
+mod lending;
 mod memory;
 mod observers;
 mod options;
 mod parameters;
+mod probe;
 mod raw;
 mod records;
 mod refusals;
@@ -49,6 +52,7 @@ use hotcall_tracer::Symbol;
 
 use crate::classes::Classes;
 use crate::declare::Reader;
+use crate::gil::Policy;
 use crate::kinds::{Kinds, handle};
 use crate::known::{Known, Undeclared};
 use crate::options::Options;
@@ -70,8 +74,10 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     helpers::set_errno_key(key as u64);
     observers::learn(py).map_err(|error| error.to_string())?;
     let current = current::find(py, py.version_info().minor);
+    let lending = lending::prepare(py, current.as_ref());
     let known = Known {
         current,
+        lending,
         layout,
         kinds,
         classes,
@@ -107,13 +113,43 @@ fn ready() -> PyResult<&'static Runtime> {
     })
 }
 
-/// Puts the hook in place. False if hotcall is off.
+/// Puts the hook in place, and sets the policy of the GIL if one is named.
+/// False if hotcall is off.
 #[pyfunction]
-fn install(py: Python<'_>) -> PyResult<bool> {
-    match runtime() {
-        Some(runtime) => hook::install(py, runtime).map(|()| true),
-        None => Ok(false),
+#[pyo3(signature = (gil=None))]
+fn install(py: Python<'_>, gil: Option<&str>) -> PyResult<bool> {
+    let policy = gil.map(policy).transpose()?;
+    let Some(runtime) = runtime() else { return Ok(false) };
+    if let Some(policy) = policy.filter(|&policy| policy != runtime.gil.get()) {
+        runtime.gil.set(policy);
+        runtime.forget_all(hook::clear_entry);
     }
+    hook::install(py, runtime).map(|()| true)
+}
+
+/// The policy of this name.
+fn policy(name: &str) -> PyResult<Policy> {
+    Policy::named(name).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "hotcall: {name:?} is no policy of the GIL; expected 'release', 'lend' or 'hold'"
+        ))
+    })
+}
+
+/// Sets the options of a function: the policy of the GIL in its calls, or that of
+/// the process if none is named.
+#[pyfunction]
+#[pyo3(signature = (function, gil=None))]
+fn set_options(function: &Bound<'_, PyAny>, gil: Option<&str>) -> PyResult<()> {
+    let object = report::function("options", function)?;
+    let policy = gil.map(policy).transpose()?;
+    let Some(runtime) = runtime() else { return Ok(()) };
+    match policy {
+        Some(policy) => runtime.choose(object.address(), policy),
+        None => runtime.unchoose(object.address()),
+    }
+    hook::forget(object.address());
+    Ok(())
 }
 
 /// Puts everything back.
@@ -155,6 +191,8 @@ fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     });
     status.set_item("stubs_off", stubs_off)?;
     status.set_item("data", data::is_on())?;
+    status.set_item("gil", runtime().map(|runtime| runtime.gil.get().name()))?;
+    status.set_item("lending_off", runtime().and_then(Runtime::lending_off))?;
     if let Some(runtime) = runtime() {
         status.set_item("options", format!("{:?}", runtime.options))?;
     }
@@ -167,6 +205,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(configure, module)?)?;
     module.add_function(wrap_pyfunction!(install, module)?)?;
     module.add_function(wrap_pyfunction!(uninstall, module)?)?;
+    module.add_function(wrap_pyfunction!(set_options, module)?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;
     module.add_function(wrap_pyfunction!(stats, module)?)?;
     module.add_function(wrap_pyfunction!(status, module)?)

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::gil::Policy;
+
 /// What a process may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -20,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) count: bool,
     /// Whether fields of structures and `byref` are made faster too.
     pub(crate) data: bool,
+    /// Who has the GIL during foreign calls.
+    pub(crate) gil: Policy,
     /// What is written to standard error as it happens.
     pub(crate) log: Log,
 }
@@ -45,6 +49,7 @@ impl Default for Options {
             deny: false,
             count: false,
             data: true,
+            gil: Policy::Lend,
             log: Log::Off,
         }
     }
@@ -107,6 +112,9 @@ impl Options {
                     _ => return Err("memory=deny or memory=allow"),
                 };
             }
+            "gil" => {
+                self.gil = Policy::named(value).ok_or("gil=release, gil=lend or gil=hold")?;
+            }
             "log" => {
                 self.log = match value {
                     "off" => Log::Off,
@@ -115,7 +123,7 @@ impl Options {
                     _ => return Err("log=off, log=events or log=trace"),
                 };
             }
-            _ => return Err("threshold, shapes, jit, code, data, memory, count or log"),
+            _ => return Err("threshold, shapes, jit, code, data, gil, memory, count or log"),
         }
         Ok(())
     }

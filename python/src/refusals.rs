@@ -27,6 +27,7 @@ refusals! {
     LARGE_INT "large-int" "An int is given that does not fit: over 53 bits for a floating-point argument, over 60 undeclared.";
     CHAR "one-char" "A char argument is not one byte, or an int from 0 to 255.";
     ERRNO "errno-space" "The thread has no private errno yet; ctypes makes it at its first call.";
+    THREAD "new-thread" "The thread has no record to lend the GIL by, or is in a call that has lent it.";
     CLASS "class-changed" "The function's __class__ was assigned since the last call.";
     CALL "call-overridden" "The function's class has a __call__ of its own.";
     TOO_MANY "too-many-arguments" "The function has more arguments than CPython lets ctypes pass.";

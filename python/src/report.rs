@@ -13,9 +13,10 @@ use crate::declare::Declaration;
 use crate::hook;
 use crate::kinds::handle;
 use crate::layout;
+use crate::lending;
 use crate::raw::Object;
 use crate::refusals;
-use crate::runtime::{CTYPES_CALLS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
+use crate::runtime::{CTYPES_CALLS, DEMOTIONS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
 
 /// What the words of a call are called.
 const ENTRY_WORDS: [&str; 4] = ["function", "args", "nargsf", "kwnames"];
@@ -58,6 +59,7 @@ pub(crate) fn explain<'py>(
         },
     };
     explanation.set_item("tier", if hook::is_installed() { tier } else { "ctypes" })?;
+    explanation.set_item("gil", site.as_ref().map(|site| site.gil.describe()))?;
     explanation.set_item("signature", declaration.as_ref().ok().map(signature))?;
     let uncompiled = site.as_ref().and_then(|site| site.site.uncompiled());
     let refused = declaration.err().or(uncompiled);
@@ -121,6 +123,9 @@ pub(crate) fn stats<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'
     stats.set_item("shapes", shapes)?;
     stats.set_item("full_chains", full)?;
     stats.set_item("renewals", renewals)?;
+    stats.set_item("thefts", lending::THEFTS.load(Relaxed))?;
+    stats.set_item("yields", lending::YIELDS.load(Relaxed))?;
+    stats.set_item("demotions", DEMOTIONS.load(Relaxed))?;
     let usage = runtime.jit.usage();
     stats.set_item("stubs", usage.stubs)?;
     stats.set_item("code_bytes", usage.used_bytes)?;

@@ -7,6 +7,7 @@
 
 mod args;
 mod copies;
+mod gil;
 mod given;
 mod numbers;
 mod results;
@@ -20,9 +21,9 @@ use smallvec::SmallVec;
 use crate::checker::CHECK_RETVAL;
 use crate::declare::{ArgRule, Declaration, Kind};
 use crate::detour::{self, Ahead, Key};
+use crate::gil::Policy;
 use crate::helpers::{
-    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF, RESTORE_THREAD,
-    SAVE_THREAD, SWAP_ERRNO,
+    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF, SWAP_ERRNO,
 };
 use crate::known::Known;
 use crate::layout;
@@ -70,11 +71,13 @@ impl From<Refusal> for Unmade {
     }
 }
 
-/// Makes the call of `declaration` that `frame` asks for.
+/// Makes the call of `declaration` that `frame` asks for, with the GIL as
+/// `policy` says.
 pub(crate) fn call<O: Ops>(
     o: &mut O,
     known: &Known,
     declaration: &Declaration,
+    policy: Policy,
     frame: Frame<O::Word>,
 ) -> Result<Made<O::Word>, Unmade> {
     let count = enter(o, declaration, frame)?;
@@ -91,7 +94,7 @@ pub(crate) fn call<O: Ops>(
         call: Arc::clone(&declaration.call),
     };
     match take_all(o, known, declaration, frame, count, &mut taken)? {
-        Taken::All => call_function(o, known, declaration, frame, &mut taken)
+        Taken::All => call_function(o, known, declaration, policy, frame, &mut taken)
             .map(Made::Here)
             .map_err(Unmade::Refused),
         Taken::UpTo { key, copied } => {
@@ -105,9 +108,11 @@ fn call_function<O: Ops>(
     o: &mut O,
     known: &Known,
     declaration: &Declaration,
+    policy: Policy,
     frame: Frame<O::Word>,
     taken: &mut Words<O::Word>,
 ) -> Result<O::Word, Refusal> {
+    let around = gil::prepare(o, known, policy)?;
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
     let errno = match declaration.use_errno {
@@ -120,7 +125,18 @@ fn call_function<O: Ops>(
     }
     // The program may change the declaration during the call.
     let kept: SmallVec<[O::Word; 3]> = declaration.kept().map(|object| keep(o, object)).collect();
-    let value = perform(o, known, declaration, target, taken, errno);
+    if let Some(counter) = &known.counter {
+        count(o, counter);
+    }
+    for &object in &taken.held {
+        o.help(&KEEP, &[object]);
+    }
+    let given = gil::give(o, around, frame.this);
+    let value = perform(o, target, taken, errno);
+    gil::take(o, given);
+    for &object in &taken.held {
+        o.help(&RELEASE, &[object]);
+    }
     if declaration.python_api && failed(o, known, &kept, &copies) {
         return Ok(o.constant(0));
     }
@@ -247,12 +263,8 @@ fn keep<O: Ops>(o: &mut O, object: &Symbol) -> O::Word {
 
 /// Returns null to the caller of the stub if the function left an exception.
 fn failed<O: Ops>(o: &mut O, known: &Known, kept: &[O::Word], copies: &Copies<O::Word>) -> bool {
-    let pending = match known.current {
-        Some(current) => {
-            let thread = o.thread();
-            let state = o.load(thread, current.state);
-            o.load(state, current.error)
-        }
+    let pending = match &known.current {
+        Some(current) => current.pending(o),
         None => o.help(&ERROR_PENDING, &[]),
     };
     for &object in kept {
@@ -310,34 +322,19 @@ fn errno_space<O: Ops>(o: &mut O) -> Result<O::Word, Refusal> {
     }
 }
 
-/// Makes the foreign call; nothing refuses from here on.
+/// Makes the foreign call, with errno as the program asked for.
 fn perform<O: Ops>(
     o: &mut O,
-    known: &Known,
-    declaration: &Declaration,
     target: O::Word,
     taken: &Words<O::Word>,
     errno: Option<O::Word>,
 ) -> O::Word {
-    if let Some(counter) = &known.counter {
-        count(o, counter);
-    }
-    for &object in &taken.held {
-        o.help(&KEEP, &[object]);
-    }
-    let thread = (!declaration.python_api).then(|| o.help(&SAVE_THREAD, &[]));
     if let Some(space) = errno {
         o.help(&SWAP_ERRNO, &[space]);
     }
     let value = o.call(&taken.call, target, &taken.words);
     if let Some(space) = errno {
         o.help(&SWAP_ERRNO, &[space]);
-    }
-    if let Some(thread) = thread {
-        o.help(&RESTORE_THREAD, &[thread]);
-    }
-    for &object in &taken.held {
-        o.help(&RELEASE, &[object]);
     }
     value
 }

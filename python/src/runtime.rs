@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcall_asm::{Jit, Stub};
@@ -15,8 +15,10 @@ use pyo3::prelude::*;
 
 use crate::checker;
 use crate::declare::{Declaration, Reader};
+use crate::gil::{self, Policy, SitePolicy};
 use crate::known::Known;
 use crate::layout;
+use crate::lending;
 use crate::observers;
 use crate::options::{Log, Options};
 use crate::raw::{Object, Owned};
@@ -29,6 +31,8 @@ pub(crate) struct CallSite {
     /// The version that the function's class had.
     version: u32,
     pub(crate) declaration: Result<Declaration, Refusal>,
+    /// Who has the GIL during its calls.
+    pub(crate) gil: SitePolicy,
     pub(crate) site: Site<Stub>,
 }
 
@@ -41,6 +45,8 @@ pub(crate) struct Sites {
     functions: AddressMap<Arc<CallSite>>,
     /// Of classes, for functions that leave the declaration to their class.
     classes: AddressMap<Arc<CallSite>>,
+    /// The policies of functions for which the program has chosen one.
+    policies: AddressMap<Policy>,
     /// Functions whose declaration is being assigned right now.
     changing: Vec<u64>,
     /// How often each refusal was counted.
@@ -53,6 +59,8 @@ pub(crate) struct Runtime {
     pub(crate) options: Options,
     pub(crate) known: Known,
     pub(crate) jit: Jit,
+    /// The policy of functions for which the program has chosen none.
+    pub(crate) gil: gil::Cell,
     sites: Mutex<Sites>,
 }
 
@@ -62,6 +70,10 @@ static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 pub(crate) static CTYPES_CALLS: AtomicU64 = AtomicU64::new(0);
 /// Calls that the rules made, live or as a stub. Stubs add to it with the GIL held.
 pub(crate) static RULE_CALLS: AtomicU64 = AtomicU64::new(0);
+/// Sites that release the GIL since calls that lent it were long.
+pub(crate) static DEMOTIONS: AtomicU64 = AtomicU64::new(0);
+/// Whether a policy was ever chosen for a function.
+static ANY_CHOSEN: AtomicBool = AtomicBool::new(false);
 /// Calls that the rules made live.
 pub(crate) static INTERPRETER_CALLS: AtomicU64 = AtomicU64::new(0);
 
@@ -101,7 +113,8 @@ pub(crate) fn set(runtime: Runtime) -> &'static Runtime {
 impl Runtime {
     pub(crate) fn new(options: Options, known: Known) -> Runtime {
         let jit = hotcall_asm::Options { capacity: options.code, deny: options.deny };
-        Runtime { options, known, jit: Jit::new(jit), sites: Mutex::default() }
+        let gil = gil::Cell::new(options.gil);
+        Runtime { options, known, jit: Jit::new(jit), gil, sites: Mutex::default() }
     }
 
     fn sites(&self) -> MutexGuard<'_, Sites> {
@@ -172,7 +185,8 @@ impl Runtime {
         if self.sites().changing.contains(&address) {
             return None;
         }
-        let site = match self.reader().is_of_class(function) {
+        let chosen = self.chosen(address);
+        let site = match self.reader().is_of_class(function) && chosen.is_none() {
             true => self.adopt_class(class, version, || self.make_site(name, function, version)),
             false => Arc::new(self.make_site(name, function, version)),
         };
@@ -224,7 +238,50 @@ impl Runtime {
         if let Err(refusal) = &declaration {
             self.log(Log::Events, || format!("{name}: refused, {refusal}"));
         }
-        CallSite { name, version, declaration, site: Site::new(self.limits()) }
+        let gil = self.policy(function, &declaration);
+        CallSite { name, version, declaration, gil, site: Site::new(self.limits()) }
+    }
+
+    /// Why no call lends the GIL; none if calls may.
+    pub(crate) fn lending_off(&self) -> Option<String> {
+        match &self.known.lending {
+            Err(reason) => Some(reason.clone()),
+            Ok(_) => lending::is_denied().then(|| "the system gives no thread for it".to_owned()),
+        }
+    }
+
+    /// Whether this thread may lend the GIL in the call at hand.
+    pub(crate) fn may_lend(&self) -> bool {
+        self.known.lending.as_ref().is_ok_and(|lending| lending.may_lend())
+    }
+
+    /// The policy that the program has chosen for a function.
+    pub(crate) fn chosen(&self, function: u64) -> Option<Policy> {
+        self.sites().policies.get(&function).copied()
+    }
+
+    /// Chooses a policy for a function.
+    pub(crate) fn choose(&self, function: u64, policy: Policy) {
+        self.sites().policies.insert(function, policy);
+        ANY_CHOSEN.store(true, Relaxed);
+    }
+
+    /// Takes the choice back. Every function that dies comes here.
+    pub(crate) fn unchoose(&self, function: u64) {
+        if ANY_CHOSEN.load(Relaxed) {
+            self.sites().policies.remove(&function);
+        }
+    }
+
+    /// The policy of a function with this declaration.
+    fn policy(&self, function: Object, declaration: &Result<Declaration, Refusal>) -> SitePolicy {
+        if declaration.as_ref().is_ok_and(|declaration| declaration.python_api) {
+            return SitePolicy::python_api();
+        }
+        SitePolicy::new(match self.chosen(function.address()).unwrap_or_else(|| self.gil.get()) {
+            Policy::Lend if self.known.lending.is_err() => Policy::Release,
+            policy => policy,
+        })
     }
 
     /// Forgets the site of a function; true if it had one.
@@ -288,6 +345,11 @@ impl Runtime {
         {
             detours.visit(visit);
         }
+    }
+
+    /// Counts a site that has lost the policy that it began with.
+    pub(crate) fn count_demotion(&self) {
+        DEMOTIONS.fetch_add(1, Relaxed);
     }
 
     /// Counts a refusal by its name, if calls are counted.

@@ -181,7 +181,17 @@ impl<S: Clone> Site<S> {
         }
     }
 
-    /// How often the chain was dropped, at most [`MOST_RENEWALS`] times.
+    /// Drops the chain, and has the next call recorded: what the host knows of
+    /// the function has changed.
+    pub fn start_over(&self) {
+        let mut state = self.state();
+        state.shapes.clear();
+        state.full = 0;
+        self.calls.store(self.limits.hot.saturating_sub(1), Relaxed);
+        self.head.store(0, Release);
+    }
+
+    /// How often the chain was dropped since it was full, at most [`MOST_RENEWALS`] times.
     pub fn renewals(&self) -> u32 {
         self.state().renewals
     }

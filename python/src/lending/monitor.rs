@@ -1,0 +1,391 @@
+//! The monitor: the thread that takes the GIL away from calls that last.
+//!
+//! It is started by the first call that lends, and looks at the desk: soon
+//! when a call has been seen under way, and ever more seldom while calls come and
+//! go. At each look that finds new calls, it has their thread yield. When nothing
+//! is lent for a while it sleeps until a call wakes it. It ends before a fork, and
+//! the next call that lends starts another one, in the parent as in the child.
+//!
+//! It knows no thread state of its own, and blocks all signals.
+//!
+//! # Safety
+//! It acts for a thread state only between the theft, by which the owner waits
+//! for the GIL before it uses the state, and the release.
+
+#![allow(unsafe_code, reason = "makes system calls, and acts for thread states of others")]
+
+use std::cell::RefCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU32,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::record::{
+    ASKED, CROWDED, DESK, NOTHING, RELEASED, Record, STOLEN, YIELD, deciding, lender,
+};
+use super::{LENDING, release_for};
+
+/// There is no monitor.
+pub(super) const ABSENT: u64 = 1;
+/// It sleeps until it is called.
+const ASLEEP: u64 = 2;
+/// It is releasing a stolen GIL.
+const BUSY: u64 = 3;
+/// There can be none: the system gives no thread, or no barrier.
+const DENIED: u64 = 4;
+
+/// The time to the second look at a call.
+const FIRST_LOOK: Duration = Duration::from_micros(50);
+/// The time between looks while calls come and go.
+const LATER_LOOK: Duration = Duration::from_millis(1);
+/// The time between yields, unless other threads are known to wait.
+const YIELDS: Duration = Duration::from_millis(10);
+/// The time between looks while nothing is lent.
+const IDLE_LOOK: Duration = Duration::from_millis(4);
+/// It falls asleep when nothing was lent for so long.
+const IDLE: Duration = Duration::from_millis(20);
+/// The same while other threads wait for the GIL, each of which has its turn.
+const CROWDED_IDLE: Duration = Duration::from_millis(100);
+/// How long a fork waits at most for the monitor to end.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The monitor's thread, if it was started in this process.
+static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+/// What the monitor is to do; it waits for changes of this word.
+static COMMAND: AtomicU32 = AtomicU32::new(GO_ON);
+/// The number that the kernel gave its thread.
+static NUMBER: AtomicI32 = AtomicI32::new(0);
+/// Whether it has ended.
+static ENDED: AtomicBool = AtomicBool::new(true);
+
+const GO_ON: u32 = 0;
+const WAKE: u32 = 1;
+const END: u32 = 2;
+
+/// Whether the system has denied a monitor.
+pub(crate) fn is_denied() -> bool {
+    DESK.away.load(Relaxed) == DENIED
+}
+
+fn thread() -> MutexGuard<'static, Option<JoinHandle<()>>> {
+    THREAD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sees to it that somebody watches soon. Called by a thread that lends.
+#[cold]
+pub(super) fn call_back() {
+    match DESK.away.load(Relaxed) {
+        // A command to end stands.
+        ASLEEP if COMMAND.compare_exchange(GO_ON, WAKE, SeqCst, SeqCst).is_ok() => rouse(),
+        ABSENT => start(),
+        _ => {}
+    }
+}
+
+/// Starts the monitor, unless it runs.
+fn start() {
+    let mut thread = thread();
+    if !ENDED.load(SeqCst) {
+        return;
+    }
+    drop(thread.take());
+    ENDED.store(false, SeqCst);
+    COMMAND.store(GO_ON, SeqCst);
+    let started = without_signals(|| {
+        let builder = std::thread::Builder::new().name("hotcall-monitor".into());
+        builder.stack_size(256 << 10).spawn(run)
+    });
+    match started {
+        Ok(started) => *thread = Some(started),
+        Err(_) => {
+            ENDED.store(true, SeqCst);
+            DESK.away.store(DENIED, SeqCst);
+        }
+    }
+}
+
+/// Runs `work` with all signals blocked, as the threads that it starts will be.
+fn without_signals<T>(work: impl FnOnce() -> T) -> T {
+    let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: it writes a signal set.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: a set that was filled, and room for another one.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    let result = work();
+    // SAFETY: the set that was in force.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    result
+}
+
+/// Has the monitor look at its command at once.
+fn rouse() {
+    let place = COMMAND.as_ptr();
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: a word that lives as long as the process.
+    unsafe { libc::syscall(libc::SYS_futex, place, operation, 1) };
+}
+
+/// Waits for a command, for so long at most; forever if no time is given.
+fn wait(time: Option<Duration>) -> u32 {
+    let limit = time.map(|time| libc::timespec {
+        tv_sec: time.as_secs().cast_signed(),
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let place = COMMAND.as_ptr();
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: a word that lives as long as the process, and a time or null.
+    unsafe { libc::syscall(libc::SYS_futex, place, operation, GO_ON, limit) };
+    let woken = COMMAND.compare_exchange(WAKE, GO_ON, SeqCst, SeqCst);
+    woken.unwrap_or_else(|other| other)
+}
+
+/// Has the kernel run a barrier in every running thread of the process.
+fn barrier() -> io::Result<()> {
+    membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+}
+
+/// Announces that barriers will be asked for.
+pub(super) fn register_barrier() -> io::Result<()> {
+    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+}
+
+fn membarrier(command: libc::c_int) -> io::Result<()> {
+    // SAFETY: it reads and writes no memory.
+    match unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What the monitor remembers between looks.
+struct Watch {
+    /// The record and the turn of the last look.
+    seen: (usize, u64),
+    /// When something was lent last.
+    active: Instant,
+    /// When a thread was asked to yield last.
+    yielded: Instant,
+    /// The time to the next look.
+    pause: Duration,
+}
+
+/// What the monitor's thread does.
+fn run() {
+    // SAFETY: it may be asked at any time.
+    NUMBER.store(unsafe { libc::gettid() }, SeqCst);
+    let watched = register_barrier().is_ok();
+    if watched {
+        watch();
+    }
+    DESK.away.store(if watched { ABSENT } else { DENIED }, SeqCst);
+    // Somebody may have lent meanwhile, and nobody watches any more.
+    if watched
+        && barrier().is_ok()
+        && let Some((record, turn)) = under_way()
+    {
+        steal(record, turn, ABSENT);
+    }
+    ENDED.store(true, SeqCst);
+}
+
+/// Looks at the desk until it is told to end, or can watch no more.
+fn watch() {
+    let now = Instant::now();
+    let mut watch = Watch { seen: (0, 0), active: now, yielded: now, pause: FIRST_LOOK };
+    DESK.away.store(0, SeqCst);
+    loop {
+        if wait(Some(watch.pause)) == END {
+            return;
+        }
+        watch.look();
+        let idle = if DESK.away.load(SeqCst) == CROWDED { CROWDED_IDLE } else { IDLE };
+        if watch.active.elapsed() > idle {
+            if !sleep() {
+                return;
+            }
+            watch.active = Instant::now();
+            watch.pause = FIRST_LOOK;
+        }
+    }
+}
+
+/// The call that has lent the GIL, if one has.
+fn under_way() -> Option<(&'static Record, u64)> {
+    let record = lender()?;
+    let turn = record.turn.load(SeqCst);
+    let lent = turn & 1 == 1 && !matches!(record.request.load(SeqCst), STOLEN | RELEASED);
+    lent.then_some((record, turn))
+}
+
+/// Sleeps until a call wakes it; false if it is to end.
+fn sleep() -> bool {
+    DESK.away.store(ASLEEP, SeqCst);
+    if barrier().is_err() {
+        return false;
+    }
+    if under_way().is_none() && wait(None) == END {
+        return false;
+    }
+    DESK.away.store(0, SeqCst);
+    true
+}
+
+impl Watch {
+    /// One look at the desk.
+    fn look(&mut self) {
+        let Some(record) = lender() else { return };
+        let now = (std::ptr::from_ref(record).addr(), record.turn.load(SeqCst));
+        if now != self.seen {
+            self.seen = now;
+            self.active = Instant::now();
+            self.lengthen(LATER_LOOK);
+            match under_way() {
+                // It is looked at again soon.
+                Some(_) => {
+                    wait(Some(FIRST_LOOK));
+                    self.steal_if_still(now);
+                }
+                None => self.ask_to_yield(record),
+            }
+        } else if under_way().is_some() {
+            self.steal_if_still(now);
+        } else {
+            self.lengthen(IDLE_LOOK);
+        }
+    }
+
+    /// Has the next look be later, up to a limit.
+    fn lengthen(&mut self, limit: Duration) {
+        self.pause = (2 * self.pause).min(limit);
+    }
+
+    /// Steals from the call that was seen, if it is still under way; else it
+    /// yields.
+    fn steal_if_still(&mut self, (address, turn): (usize, u64)) {
+        match under_way() {
+            Some((record, now)) if std::ptr::from_ref(record).addr() == address && now == turn => {
+                steal(record, turn, 0);
+                self.active = Instant::now();
+            }
+            _ => {
+                if let Some(record) = lender() {
+                    self.ask_to_yield(record);
+                }
+            }
+        }
+    }
+
+    /// Asks the thread of a record to give others a chance when its call is over,
+    /// if it is time.
+    fn ask_to_yield(&mut self, record: &Record) {
+        if self.yielded.elapsed() < YIELDS {
+            return;
+        }
+        self.yielded = Instant::now();
+        let _decided = deciding();
+        if record.request.load(SeqCst) == NOTHING {
+            record.request.store(YIELD, SeqCst);
+        }
+    }
+}
+
+/// Takes the GIL away from a call, if it is still under way. Says on the desk
+/// that nobody watches meanwhile, and `afterwards` what is so then.
+fn steal(record: &Record, turn: u64, afterwards: u64) {
+    let Some(lending) = LENDING.get() else { return };
+    let decided = deciding();
+    if record.turn.load(SeqCst) != turn || !matches!(record.request.load(SeqCst), NOTHING | YIELD) {
+        return;
+    }
+    record.request.store(ASKED, SeqCst);
+    let stolen = barrier().is_ok() && record.turn.load(SeqCst) == turn;
+    record.request.store(if stolen { STOLEN } else { NOTHING }, SeqCst);
+    let state = record.state.load(SeqCst);
+    if stolen {
+        // The release may have to wait for another thread to take the GIL.
+        DESK.away.store(BUSY, SeqCst);
+    }
+    drop(decided);
+    if stolen {
+        // SAFETY: the owner sees the request, and waits for the GIL.
+        unsafe { release_for(&lending.current, state) };
+        DESK.away.store(afterwards, SeqCst);
+    }
+}
+
+/// Arranges that the monitor ends before each fork of the process.
+pub(super) fn watch_forks() -> Result<(), &'static str> {
+    // SAFETY: functions that may be called around a fork in any thread.
+    match unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) } {
+        0 => Ok(()),
+        _ => Err("the C library takes no fork handlers"),
+    }
+}
+
+thread_local! {
+    /// The locks that this thread holds while it forks.
+    static FORKING: RefCell<Option<Locks>> = const { RefCell::new(None) };
+}
+
+/// The monitor's thread, and the lock of decisions.
+type Locks = (MutexGuard<'static, Option<JoinHandle<()>>>, MutexGuard<'static, ()>);
+
+/// Ends the monitor, and sees to it that no other thread is in the middle of
+/// anything of ours.
+unsafe extern "C" fn before_fork() {
+    let mut thread = thread();
+    if let Some(running) = thread.take() {
+        COMMAND.store(END, SeqCst);
+        rouse();
+        let asked = Instant::now();
+        while !running.is_finished() && asked.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        match running.is_finished() {
+            true => {
+                drop(running.join());
+                wait_until_gone(asked);
+            }
+            // It waits for another thread to take a GIL that it released.
+            false => *thread = Some(running),
+        }
+    }
+    let locks = (thread, deciding());
+    FORKING.with_borrow_mut(|held| *held = Some(locks));
+}
+
+/// Waits until the kernel counts the monitor's thread no more, which is a little
+/// after it has ended: CPython warns when a process with threads forks.
+fn wait_until_gone(asked: Instant) {
+    let thread = NUMBER.load(SeqCst);
+    // SAFETY: it may be asked at any time.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: no signal is sent.
+    let is_there = || unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) } == 0;
+    while is_there() && asked.elapsed() < PATIENCE {
+        std::thread::yield_now();
+    }
+}
+
+unsafe extern "C" fn in_parent() {
+    FORKING.with_borrow_mut(|held| drop(held.take()));
+}
+
+unsafe extern "C" fn in_child() {
+    let held = FORKING.with_borrow_mut(Option::take);
+    if let Some((mut thread, _deciding)) = held {
+        // The records of other threads are of no use here, and there is no
+        // monitor, even if its handle is there.
+        std::mem::forget(thread.take());
+        DESK.record.store(0, SeqCst);
+        DESK.away.store(ABSENT, SeqCst);
+        COMMAND.store(GO_ON, SeqCst);
+        ENDED.store(true, SeqCst);
+    }
+}
