@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <wchar.h>
 
@@ -180,3 +182,23 @@ __asm__(".globl answer_all\nanswer_all:\nmovabs $0x1122334455667788, %rax\nmovab
         ".type answer_all, @function\n");
 /* Calls back while a structure that was passed by value is still to be read. */
 long read_later(cursor c, void (*between)(void)) { between(); return c.kind + (long)c.data[1]; }
+
+/* Calls that last: by sleeping, by working, or until others have done something. */
+int sleep_us(int us) { if (us) usleep((unsigned)us); return us; }
+int work_us(int us)
+{
+    struct timespec now, end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_nsec += us % 1000000 * 1000L;
+    end.tv_sec += us / 1000000 + end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    do clock_gettime(CLOCK_MONOTONIC, &now);
+    while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec));
+    return us;
+}
+int wait_for(volatile int *flag) { while (!*flag) usleep(50); return *flag; }
+int sleep_and_call(int us, int (*f)(int), int x) { if (us) usleep((unsigned)us); return f(x); }
+int ask(int (*f)(void)) { return f(); }
+int never_return(void) { for (;;) pause(); }
+void end_thread(void) { pthread_exit(0); }
+int fork_and_exit(int code) { pid_t child = fork(); if (!child) _exit(code); int status; waitpid(child, &status, 0); return WEXITSTATUS(status); }

@@ -98,8 +98,8 @@ impl Detours {
     ) -> PyResult<()> {
         let relay = relay(py, function, key)?;
         let runtime = runtime().expect("there are rules");
-        if let Some(policy) = runtime.chosen(function.address()) {
-            runtime.choose(relay.object().address(), policy);
+        if let Some(policy) = runtime.chosen(py, function) {
+            runtime.choose(&relay.object().bound(py), Some(policy))?;
         }
         let detour = Arc::new(Detour { key, relay, parameters });
         // Another thread may have made it meanwhile, and stubs that lead to it.

@@ -300,9 +300,6 @@ pub(crate) fn forget(this: u64) {
 
 unsafe extern "C-unwind" fn tp_dealloc(this: u64) {
     forget(this);
-    if let Some(runtime) = runtime() {
-        runtime.unchoose(this);
-    }
     // SAFETY: kept from the slot that this function replaced.
     let original = unsafe { std::mem::transmute::<usize, Destructor>(DEALLOC.address() as usize) };
     // SAFETY: the argument that CPython gave us.

@@ -55,7 +55,7 @@ use self::record::{
 };
 
 pub(crate) use self::crowd::YIELDS;
-pub(crate) use self::monitor::is_denied;
+pub(crate) use self::monitor::{deny, is_denied};
 pub(crate) use self::record::{AWAY, FUNCTION, LENDER, REQUEST, STATE, TURN};
 pub(crate) use self::slot::Slot;
 

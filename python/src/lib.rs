@@ -75,6 +75,7 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     observers::learn(py).map_err(|error| error.to_string())?;
     let current = current::find(py, py.version_info().minor);
     let lending = lending::prepare(py, current.as_ref());
+    lending::deny(options.deny_monitor);
     let known = Known {
         current,
         lending,
@@ -144,10 +145,7 @@ fn set_options(function: &Bound<'_, PyAny>, gil: Option<&str>) -> PyResult<()> {
     let object = report::function("options", function)?;
     let policy = gil.map(policy).transpose()?;
     let Some(runtime) = runtime() else { return Ok(()) };
-    match policy {
-        Some(policy) => runtime.choose(object.address(), policy),
-        None => runtime.unchoose(object.address()),
-    }
+    runtime.choose(function, policy)?;
     hook::forget(object.address());
     Ok(())
 }

@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) code: usize,
     /// Behave as if the system denied executable memory.
     pub(crate) deny: bool,
+    /// Behave as if the system gave no thread for the monitor.
+    pub(crate) deny_monitor: bool,
     /// Whether calls are counted.
     pub(crate) count: bool,
     /// Whether fields of structures and `byref` are made faster too.
@@ -47,6 +49,7 @@ impl Default for Options {
             jit: true,
             code: 4 << 20,
             deny: false,
+            deny_monitor: false,
             count: false,
             data: true,
             gil: Policy::Lend,
@@ -105,12 +108,9 @@ impl Options {
             "jit" => self.jit = switch(value).ok_or("jit=on or jit=off")?,
             "data" => self.data = switch(value).ok_or("data=on or data=off")?,
             "count" => self.count = switch(value).ok_or("count=1 or count=0")?,
-            "memory" => {
-                self.deny = match value {
-                    "deny" => true,
-                    "allow" => false,
-                    _ => return Err("memory=deny or memory=allow"),
-                };
+            "memory" => self.deny = denial(value).ok_or("memory=deny or memory=allow")?,
+            "monitor" => {
+                self.deny_monitor = denial(value).ok_or("monitor=deny or monitor=allow")?;
             }
             "gil" => {
                 self.gil = Policy::named(value).ok_or("gil=release, gil=lend or gil=hold")?;
@@ -123,9 +123,21 @@ impl Options {
                     _ => return Err("log=off, log=events or log=trace"),
                 };
             }
-            _ => return Err("threshold, shapes, jit, code, data, gil, memory, count or log"),
+            _ => {
+                return Err(
+                    "threshold, shapes, jit, code, data, gil, memory, monitor, count or log",
+                );
+            }
         }
         Ok(())
+    }
+}
+
+fn denial(value: &str) -> Option<bool> {
+    match value {
+        "deny" => Some(true),
+        "allow" => Some(false),
+        _ => None,
     }
 }
 

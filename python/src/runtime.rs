@@ -6,16 +6,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcall_asm::{Jit, Stub};
 use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use crate::checker;
 use crate::declare::{Declaration, Reader};
 use crate::gil::{self, Policy, SitePolicy};
+use crate::kinds::handle;
 use crate::known::Known;
 use crate::layout;
 use crate::lending;
@@ -46,11 +48,18 @@ pub(crate) struct Sites {
     /// Of classes, for functions that leave the declaration to their class.
     classes: AddressMap<Arc<CallSite>>,
     /// The policies of functions for which the program has chosen one.
-    policies: AddressMap<Policy>,
+    policies: AddressMap<Choice>,
     /// Functions whose declaration is being assigned right now.
     changing: Vec<u64>,
     /// How often each refusal was counted.
     refusals: BTreeMap<&'static str, u64>,
+}
+
+/// The policy that a program has chosen for a function, which may have died since.
+#[derive(Debug)]
+struct Choice {
+    policy: Policy,
+    function: Py<PyWeakrefReference>,
 }
 
 /// Everything that the hook and the entry points need.
@@ -72,8 +81,6 @@ pub(crate) static CTYPES_CALLS: AtomicU64 = AtomicU64::new(0);
 pub(crate) static RULE_CALLS: AtomicU64 = AtomicU64::new(0);
 /// Sites that release the GIL since calls that lent it were long.
 pub(crate) static DEMOTIONS: AtomicU64 = AtomicU64::new(0);
-/// Whether a policy was ever chosen for a function.
-static ANY_CHOSEN: AtomicBool = AtomicBool::new(false);
 /// Calls that the rules made live.
 pub(crate) static INTERPRETER_CALLS: AtomicU64 = AtomicU64::new(0);
 
@@ -185,10 +192,12 @@ impl Runtime {
         if self.sites().changing.contains(&address) {
             return None;
         }
-        let chosen = self.chosen(address);
+        let chosen = self.chosen(py, function);
         let site = match self.reader().is_of_class(function) && chosen.is_none() {
-            true => self.adopt_class(class, version, || self.make_site(name, function, version)),
-            false => Arc::new(self.make_site(name, function, version)),
+            true => {
+                self.adopt_class(class, version, || self.make_site(name, function, version, None))
+            }
+            false => Arc::new(self.make_site(name, function, version, chosen)),
         };
         let previous = self.sites().functions.insert(address, Arc::clone(&site));
         drop(previous);
@@ -233,12 +242,18 @@ impl Runtime {
         })
     }
 
-    fn make_site(&self, name: String, function: Object, version: u32) -> CallSite {
+    fn make_site(
+        &self,
+        name: String,
+        function: Object,
+        version: u32,
+        chosen: Option<Policy>,
+    ) -> CallSite {
         let declaration = self.reader().read(function, version);
         if let Err(refusal) = &declaration {
             self.log(Log::Events, || format!("{name}: refused, {refusal}"));
         }
-        let gil = self.policy(function, &declaration);
+        let gil = self.policy(chosen, &declaration);
         CallSite { name, version, declaration, gil, site: Site::new(self.limits()) }
     }
 
@@ -256,30 +271,50 @@ impl Runtime {
     }
 
     /// The policy that the program has chosen for a function.
-    pub(crate) fn chosen(&self, function: u64) -> Option<Policy> {
-        self.sites().policies.get(&function).copied()
+    pub(crate) fn chosen(&self, py: Python<'_>, function: Object) -> Option<Policy> {
+        let sites = self.sites();
+        let choice = sites.policies.get(&function.address())?;
+        // Another function may have got the address of a dead one.
+        choice.function.bind(py).upgrade().map(|_| choice.policy)
     }
 
-    /// Chooses a policy for a function.
-    pub(crate) fn choose(&self, function: u64, policy: Policy) {
-        self.sites().policies.insert(function, policy);
-        ANY_CHOSEN.store(true, Relaxed);
-    }
-
-    /// Takes the choice back. Every function that dies comes here.
-    pub(crate) fn unchoose(&self, function: u64) {
-        if ANY_CHOSEN.load(Relaxed) {
-            self.sites().policies.remove(&function);
-        }
+    /// Chooses a policy for a function, or takes the choice back.
+    ///
+    /// # Errors
+    /// What Python raised, if there is no memory.
+    pub(crate) fn choose(
+        &self,
+        function: &Bound<'_, PyAny>,
+        policy: Option<Policy>,
+    ) -> PyResult<()> {
+        let address = handle(function).address();
+        let before = match policy {
+            None => self.sites().policies.remove(&address),
+            Some(policy) => {
+                let py = function.py();
+                let function = PyWeakrefReference::new(function)?.unbind();
+                let mut sites = self.sites();
+                if sites.policies.len().is_power_of_two() {
+                    sites.policies.retain(|_, choice| choice.function.bind(py).upgrade().is_some());
+                }
+                sites.policies.insert(address, Choice { policy, function })
+            }
+        };
+        drop(before);
+        Ok(())
     }
 
     /// The policy of a function with this declaration.
-    fn policy(&self, function: Object, declaration: &Result<Declaration, Refusal>) -> SitePolicy {
+    fn policy(
+        &self,
+        chosen: Option<Policy>,
+        declaration: &Result<Declaration, Refusal>,
+    ) -> SitePolicy {
         if declaration.as_ref().is_ok_and(|declaration| declaration.python_api) {
             return SitePolicy::python_api();
         }
-        SitePolicy::new(match self.chosen(function.address()).unwrap_or_else(|| self.gil.get()) {
-            Policy::Lend if self.known.lending.is_err() => Policy::Release,
+        SitePolicy::new(match chosen.unwrap_or_else(|| self.gil.get()) {
+            Policy::Lend if self.lending_off().is_some() => Policy::Release,
             policy => policy,
         })
     }

@@ -42,7 +42,7 @@ const DENIED: u64 = 4;
 /// The time to the second look at a call.
 const FIRST_LOOK: Duration = Duration::from_micros(50);
 /// The time between looks while calls come and go.
-const LATER_LOOK: Duration = Duration::from_millis(1);
+const LATER_LOOK: Duration = Duration::from_millis(2);
 /// The time between yields, unless other threads are known to wait.
 const YIELDS: Duration = Duration::from_millis(10);
 /// The time between looks while nothing is lent.
@@ -58,6 +58,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 /// What the monitor is to do; it waits for changes of this word.
 static COMMAND: AtomicU32 = AtomicU32::new(GO_ON);
+/// Whether to behave as if the system gave no thread.
+static DENY: AtomicBool = AtomicBool::new(false);
 /// The number that the kernel gave its thread.
 static NUMBER: AtomicI32 = AtomicI32::new(0);
 /// Whether it has ended.
@@ -70,6 +72,11 @@ const END: u32 = 2;
 /// Whether the system has denied a monitor.
 pub(crate) fn is_denied() -> bool {
     DESK.away.load(Relaxed) == DENIED
+}
+
+/// Behaves from now on as if the system gave no thread, if `denied` says so.
+pub(crate) fn deny(denied: bool) {
+    DENY.store(denied, Relaxed);
 }
 
 fn thread() -> MutexGuard<'static, Option<JoinHandle<()>>> {
@@ -97,6 +104,9 @@ fn start() {
     ENDED.store(false, SeqCst);
     COMMAND.store(GO_ON, SeqCst);
     let started = without_signals(|| {
+        if DENY.load(Relaxed) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let builder = std::thread::Builder::new().name("hotcall-monitor".into());
         builder.stack_size(256 << 10).spawn(run)
     });
