@@ -22,8 +22,8 @@ import report
 from timing import Result
 
 HERE = Path(__file__).resolve().parent
-FULL = {"calls": 300, "cold": 150, "kinds": 100}
-QUICK = {"calls": 15, "cold": 15, "kinds": 10}
+FULL = {"calls": 300, "cold": 150, "kinds": 100, "gil": 200}
+QUICK = {"calls": 15, "cold": 15, "kinds": 10, "gil": 10}
 
 
 def measure(script, options, *args):
@@ -50,12 +50,14 @@ def measure_all(rounds):
     stubs = measure("calls.py", "threshold=1", rounds["calls"])
     interpreter = measure("calls.py", "threshold=1,jit=off", rounds["calls"] // 2)
     cold = measure("cold.py", "", rounds["cold"])
+    gil = measure("gil.py", "threshold=1", rounds["gil"])
     return report.Measured(
         stubs=call_results(stubs),
         sizes={label: case["bytes"] for label, case in stubs.items()},
         interpreter=call_results(interpreter),
         cold={label: results(times) for label, times in cold.items()},
         compiling=measure("compiling.py", "threshold=1"),
+        gil={name: report.Gil(Result(times), gil["others"][name]) for name, times in gil["alone"].items()},
         kinds={label: results(times) for label, times in measure("kinds.py", "threshold=1", rounds["kinds"]).items()},
     )
 
@@ -85,6 +87,7 @@ def main():
     if arguments.record:
         version = "{}.{}".format(*sys.version_info)
         record.write(arguments.record / f"python-{version}.csv", datetime.date.today(), measured)
+        record.write_gil(arguments.record / f"gil-{version}.csv", datetime.date.today(), measured.gil)
         record.write_kinds(arguments.record / f"kinds-{version}.csv", datetime.date.today(), measured.kinds)
 
 

@@ -19,6 +19,18 @@ COLUMNS = [
 ]
 
 
+GIL_COLUMNS = [
+    "date",
+    "contender",
+    "ns",
+    "caller",
+    "spinner",
+    "two callers",
+    "four callers",
+    "wait 50 %",
+    "wait 99 %",
+    "wait at most",
+]
 KIND_COLUMNS = ["date", "label", "ctypes_ns", "times_as_fast"]
 
 
@@ -35,6 +47,15 @@ def write_kinds(path, date, kinds):
         values = [date, label, f"{timed['ctypes'].least:.1f}", f"{ratio:.2f}"]
         rows.append(dict(zip(KIND_COLUMNS, values, strict=True)))
     replace(path, date, KIND_COLUMNS, rows)
+
+
+def write_gil(path, date, contenders):
+    """Adds what each way with the GIL costs alone, and what becomes of other threads, in place of the same date."""
+    rows = []
+    for name, gil in contenders.items():
+        values = [date, name, f"{gil.alone.least:.1f}", *(f"{gil.others[column]:.0f}" for column in GIL_COLUMNS[3:])]
+        rows.append(dict(zip(GIL_COLUMNS, values, strict=True)))
+    replace(path, date, GIL_COLUMNS, rows)
 
 
 def replace(path, date, columns, rows):

@@ -1,10 +1,11 @@
 """What was measured on one Python version, as tables, and the targets with what became of each."""
 
 import statistics
+import sys
 from dataclasses import dataclass
 
 from cases import CASES
-from timing import Ratio
+from timing import Ratio, Result
 
 GILS = {"released": "CDLL, the GIL is released", "held": "PyDLL, the GIL is held"}
 SIMPLE = [case.label for case in CASES if case.simple]
@@ -21,7 +22,18 @@ class Measured:
     cold: dict
     compiling: dict
     """Nanoseconds, and bytes, by name."""
+    gil: dict
+    """A `Gil` by contender."""
     kinds: dict
+
+
+@dataclass(frozen=True)
+class Gil:
+    """What one way with the GIL costs, and what becomes of other threads."""
+
+    alone: Result
+    others: dict
+    """Rates a second, and waiting times in microseconds, by name."""
 
 
 def show(measured):
@@ -32,6 +44,7 @@ def show(measured):
         show_stubs(measured, gil, title)
     show_interpreter(measured)
     show_cold(measured)
+    show_gil(measured.gil)
     show_kinds(measured.kinds)
     show_targets(measured)
 
@@ -47,6 +60,18 @@ def show_stubs(measured, gil, title):
     for name in ("ctypes", "hotcall"):
         mean = geometric_mean(stub_ratios(measured, gil, name).values())
         print(f"{f'geometric mean, {name}':58}   {'' if name == 'ctypes' else ' ' * 15}{mean!s:>14}")
+
+
+def show_gil(contenders):
+    """Costs of one short call by who has the GIL, alone; then a second of it beside other threads."""
+    held, names = contenders["extension, held"].alone, next(iter(contenders.values())).others
+    print("\nThe GIL around `int negate(int)`: alone, with the ratio to the extension that holds it; then beside other threads:")
+    print("thousand turns a second of the caller and of a spinning thread, of two and of four callers together;")
+    print("and by how many microseconds a thread that sleeps for 1 ms had the GIL too late")
+    print(f"{'':20} {'alone':>10} {'ratio':>12}  " + " ".join(f"{name:>12}" for name in names))
+    for name, gil in contenders.items():
+        figures = [value if key.startswith("wait") else value / 1000 for key, value in gil.others.items()]
+        print(f"{name:20} {gil.alone.least:7.1f} ns {gil.alone.over(held)!s:>12}  " + " ".join(f"{f:12.0f}" for f in figures))
 
 
 def show_kinds(kinds):
@@ -86,6 +111,11 @@ def show_targets(measured):
     for gil in GILS:
         slower = {label: timed[f"{gil} hotcall"].over(timed[f"{gil} ctypes"]) for label, timed in measured.interpreter.items()}
         at_most(f"interpreter, {GILS[gil].partition(',')[0]}: share of ctypes' time", medians(slower), 0.5)
+    lend, hold, held = (measured.gil[name].alone for name in ("hotcall, lend", "hotcall, hold", "extension, held"))
+    limit = 1.0 if sys.version_info >= (3, 12) else 1.2
+    at_most("lending: times the extension that holds the GIL", {"a short call": lend.over(held).median}, limit)
+    cost = lend.least - hold.least
+    at_most("ns that lending costs over holding", {"a short call": cost}, 4, ".1f")
     cold = {label: timed["hotcall"].over(timed["ctypes"]) for label, timed in measured.cold.items()}
     at_most("calls that do not get fast: times ctypes", medians(cold), 1.03)
     at_most("bytes of a simple stub", {label: measured.sizes[label] for label in SIMPLE}, 511, ".0f")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+from _ctypes import CFuncPtr as _CFuncPtr
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from _ctypes import CFuncPtr as _CFuncPtr
 
 try:
     from hotcall import _native
@@ -115,7 +114,8 @@ class Status:
             [
                 "hotcall: " + ("installed" if self.installed else "not installed"),
                 "stubs: " + (f"off, {self.stubs_off}" if self.stubs_off else "on"),
-                f"GIL: {self.gil}" + (f" (not lent, {self.lending_off})" if self.lending_off else ""),
+                f"GIL: {self.gil}"
+                + (f" (not lent, {self.lending_off})" if self.lending_off else ""),
                 "fields and byref: " + ("on" if self.data else "off"),
             ]
         )
@@ -207,8 +207,8 @@ def stats() -> dict[str, Any]:
     ``renewals`` (chains that were dropped for new shapes), ``thefts`` (how often the GIL was
     taken away from a call that had lent it), ``yields`` (how often calls gave other threads a
     chance), ``demotions`` (functions that release the GIL since lending it did not pay),
-    ``stubs``, ``code_bytes``, ``code_capacity``; and, where ``HOTCALL=count=1`` was set before the import
-    (``counting`` is then True), the exact numbers of calls: ``stub_calls``,
+    ``stubs``, ``code_bytes``, ``code_capacity``; and, where ``HOTCALL=count=1`` was set before
+    the import (``counting`` is then True), the exact numbers of calls: ``stub_calls``,
     ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict from name to number.
     Where hotcall is off, all figures are 0.
     """

@@ -4,10 +4,16 @@
 //! **Invariant.** A site that has been demoted stays demoted until its function
 //! is declared anew, so that no program makes it flap.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use hotcall_tracer::BuildWordHasher;
+use pyo3::prelude::*;
+use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
+
 use crate::enter;
+use crate::kinds::handle;
 use crate::options::Log;
 use crate::runtime::runtime;
 
@@ -112,6 +118,54 @@ impl SitePolicy {
             true if longest > LONG => format!("{name}, for up to {longest:.1?} at a time"),
             true => name.to_owned(),
         }
+    }
+}
+
+/// The policy that a program has chosen for a function, which may have died since.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    policy: Policy,
+    function: Py<PyWeakrefReference>,
+}
+
+impl Choice {
+    /// The choice of `policy` for `function`.
+    ///
+    /// # Errors
+    /// What Python raised, if there is no memory.
+    pub(crate) fn new(function: &Bound<'_, PyAny>, policy: Policy) -> PyResult<Choice> {
+        Ok(Choice { policy, function: PyWeakrefReference::new(function)?.unbind() })
+    }
+
+    fn is_alive(&self, py: Python<'_>) -> bool {
+        self.function.bind(py).upgrade().is_some()
+    }
+}
+
+/// Choices by the addresses of functions.
+#[derive(Debug, Default)]
+pub(crate) struct Choices(HashMap<u64, Choice, BuildWordHasher>);
+
+impl Choices {
+    /// The policy that was chosen for the function at this address. Another
+    /// function may have got the address of a dead one.
+    pub(crate) fn find(&self, py: Python<'_>, function: u64) -> Option<Policy> {
+        self.0.get(&function).filter(|choice| choice.is_alive(py)).map(|choice| choice.policy)
+    }
+
+    /// Puts a choice in place of that before, which it gives back.
+    pub(crate) fn put(
+        &mut self,
+        function: &Bound<'_, PyAny>,
+        choice: Option<Choice>,
+    ) -> Option<Choice> {
+        let address = handle(function).address();
+        let Some(choice) = choice else { return self.0.remove(&address) };
+        if self.0.len().is_power_of_two() {
+            // Choices of dead functions are dropped before they are too many.
+            self.0.retain(|_, choice| choice.is_alive(function.py()));
+        }
+        self.0.insert(address, choice)
     }
 }
 

@@ -22,6 +22,7 @@ mod declare;
 mod detour;
 mod enter;
 mod gil;
+mod heat;
 mod helpers;
 mod hook;
 mod instance;

@@ -6,18 +6,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcall_asm::{Jit, Stub};
 use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
-use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 
 use crate::checker;
 use crate::declare::{Declaration, Reader};
-use crate::gil::{self, Policy, SitePolicy};
-use crate::kinds::handle;
+use crate::gil::{self, Choice, Choices, Policy, SitePolicy};
+use crate::heat;
 use crate::known::Known;
 use crate::layout;
 use crate::lending;
@@ -47,19 +46,12 @@ pub(crate) struct Sites {
     functions: AddressMap<Arc<CallSite>>,
     /// Of classes, for functions that leave the declaration to their class.
     classes: AddressMap<Arc<CallSite>>,
-    /// The policies of functions for which the program has chosen one.
-    policies: AddressMap<Choice>,
+    /// The policies that the program has chosen for functions.
+    choices: Choices,
     /// Functions whose declaration is being assigned right now.
     changing: Vec<u64>,
     /// How often each refusal was counted.
     refusals: BTreeMap<&'static str, u64>,
-}
-
-/// The policy that a program has chosen for a function, which may have died since.
-#[derive(Debug)]
-struct Choice {
-    policy: Policy,
-    function: Py<PyWeakrefReference>,
 }
 
 /// Everything that the hook and the entry points need.
@@ -84,28 +76,8 @@ pub(crate) static DEMOTIONS: AtomicU64 = AtomicU64::new(0);
 /// Calls that the rules made live.
 pub(crate) static INTERPRETER_CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// How warm functions are, by a hash of their address: as in any such table a
-/// function may find itself warmed by another one, which does no harm.
-static HEAT: [AtomicU8; SLOTS] = [const { AtomicU8::new(0) }; SLOTS];
-/// Functions whose calls all go to ctypes, by the same hash: a function that is
-/// not found here is looked up.
-static DECLINED: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
-const SLOTS: usize = 4096;
 /// Sites of classes that are kept at most.
 const MOST_CLASSES: usize = 10_000;
-
-/// The slot of a function in these tables.
-fn slot(function: u64) -> usize {
-    (function.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % SLOTS
-}
-
-/// Takes a function out of the table of those that ctypes calls.
-fn undecline(function: u64) {
-    let entry = &DECLINED[slot(function)];
-    if entry.load(Relaxed) == function {
-        entry.store(0, Relaxed);
-    }
-}
 
 /// The runtime, once the interpreter has passed the checks.
 pub(crate) fn runtime() -> Option<&'static Runtime> {
@@ -137,20 +109,14 @@ impl Runtime {
     /// Counts a call that came through the call slot; true if the function is
     /// warm, unless ctypes makes all its calls.
     pub(crate) fn is_warm(&self, function: u64) -> bool {
-        let slot = slot(function);
-        let count = HEAT[slot].load(Relaxed);
-        if count < self.warm() {
-            HEAT[slot].store(count + 1, Relaxed);
-            return false;
-        }
-        DECLINED[slot].load(Relaxed) != function
+        heat::is_warm(function, self.warm()) && !heat::is_declined(function)
     }
 
     /// Notes that ctypes makes all calls of a function, until it is forgotten.
     /// While calls are counted it is looked up each time, for the refusal.
     pub(crate) fn decline(&self, function: u64) {
         if !self.options.count {
-            DECLINED[slot(function)].store(function, Relaxed);
+            heat::decline(function);
         }
     }
 
@@ -272,10 +238,7 @@ impl Runtime {
 
     /// The policy that the program has chosen for a function.
     pub(crate) fn chosen(&self, py: Python<'_>, function: Object) -> Option<Policy> {
-        let sites = self.sites();
-        let choice = sites.policies.get(&function.address())?;
-        // Another function may have got the address of a dead one.
-        choice.function.bind(py).upgrade().map(|_| choice.policy)
+        self.sites().choices.find(py, function.address())
     }
 
     /// Chooses a policy for a function, or takes the choice back.
@@ -287,19 +250,8 @@ impl Runtime {
         function: &Bound<'_, PyAny>,
         policy: Option<Policy>,
     ) -> PyResult<()> {
-        let address = handle(function).address();
-        let before = match policy {
-            None => self.sites().policies.remove(&address),
-            Some(policy) => {
-                let py = function.py();
-                let function = PyWeakrefReference::new(function)?.unbind();
-                let mut sites = self.sites();
-                if sites.policies.len().is_power_of_two() {
-                    sites.policies.retain(|_, choice| choice.function.bind(py).upgrade().is_some());
-                }
-                sites.policies.insert(address, Choice { policy, function })
-            }
-        };
+        let choice = policy.map(|policy| Choice::new(function, policy)).transpose()?;
+        let before = self.sites().choices.put(function, choice);
         drop(before);
         Ok(())
     }
@@ -321,12 +273,12 @@ impl Runtime {
 
     /// Forgets the site of a function; true if it had one.
     pub(crate) fn forget(&self, function: u64) -> bool {
-        undecline(function);
+        heat::undecline(function);
         let site = self.sites().functions.remove(&function);
         // Functions that share a site are new ones again and again, and warm at
         // once. Others begin cold, so that few calls of each stay cheap.
         if site.as_ref().is_some_and(|site| Arc::strong_count(site) == 1) {
-            HEAT[slot(function)].store(0, Relaxed);
+            heat::cool(function);
         }
         site.is_some()
     }
@@ -343,22 +295,22 @@ impl Runtime {
         let classes = std::mem::take(&mut self.sites().classes);
         let functions = std::mem::take(&mut self.sites().functions);
         functions.keys().copied().for_each(each);
-        DECLINED.iter().for_each(|entry| entry.store(0, Relaxed));
+        heat::undecline_all();
         drop((classes, functions));
     }
 
     /// Notes that the declaration of a function begins to change: it gets no
     /// site until [`Self::changed`].
     pub(crate) fn changing(&self, function: u64) {
-        undecline(function);
-        HEAT[slot(function)].store(0, Relaxed);
+        heat::undecline(function);
+        heat::cool(function);
         self.sites().changing.push(function);
         self.drop_site(function);
     }
 
     /// Ends what [`Self::changing`] began.
     pub(crate) fn changed(&self, function: u64) {
-        undecline(function);
+        heat::undecline(function);
         self.drop_site(function);
         let mut sites = self.sites();
         if let Some(index) = sites.changing.iter().rposition(|&address| address == function) {

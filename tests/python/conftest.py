@@ -199,9 +199,11 @@ def python(code, *, setting="threshold=1,count=1", seconds=60, env=None):
 
 @pytest.fixture(autouse=True)
 def start_uninstalled():
-    """Every test starts and ends with plain ctypes."""
+    """Every test starts and ends with plain ctypes, and with the usual policy of the GIL."""
     hotcall.uninstall()
+    policy = hotcall.status().gil
     yield
+    hotcall.install(gil=policy)
     hotcall.uninstall()
 
 

@@ -16,68 +16,74 @@ use std::time::{Duration, Instant};
 
 use super::LENDING;
 use super::record::{CROWDED, DESK, Record};
-use crate::capi::{
-    PyEval_RestoreThread, PyEval_SaveThread, PyInterpreterState_Get, PyInterpreterState_ThreadHead,
-    PyThreadState_Next,
-};
+use crate::capi::{PyEval_RestoreThread, PyEval_SaveThread};
 use crate::helpers::keeping_errno;
 
 /// How often calls have given other threads a chance.
 pub(crate) static YIELDS: AtomicU64 = AtomicU64::new(0);
 
-/// A thread that got the GIL back later than this has met another one.
-const CONTENTION: Duration = Duration::from_micros(20);
-/// How long a thread has the GIL while others wait for it. They have it for
-/// CPython's switch interval, 5 ms, so they have nearly all of the time, as they
-/// do when each call releases the GIL.
+/// A release that takes longer has woken up a thread, most likely: it makes a
+/// system call then.
+const WAKING: Duration = Duration::from_nanos(800);
+/// A thread that gets the GIL back later than this has met one that computes.
+const WAITING: Duration = Duration::from_micros(20);
+/// The time in which a thread that was woken up takes the GIL.
+const WOKEN: Duration = Duration::from_micros(30);
+/// How long a thread has the GIL while others wait for it now and then. One that
+/// computes has it for CPython's switch interval, 5 ms, and so for nearly all of
+/// the time, as it does when each call releases the GIL.
 const BURST: Duration = Duration::from_micros(200);
-/// The time in which a thread that waits for the GIL wakes up.
-const WAKE_UP: Duration = Duration::from_micros(30);
+/// Others are taken to wait now and then for so long after the last one did.
+const CROWD: Duration = Duration::from_millis(20);
 
-/// Releases the GIL for long enough that a thread which waits for it wakes up and
-/// takes it, and takes it back. Without that time the release would do harm: it
-/// has the other thread's patience begin anew.
+/// When a thread was met last that waited for the GIL.
+static MET: AtomicU64 = AtomicU64::new(0);
+
+/// Releases the GIL and takes it back. If another thread waits for it, it is left
+/// released until that has woken up and taken it: without that time the release
+/// would do harm, since it has the other thread's patience begin anew.
 pub(super) fn yield_gil(record: &Record, state: u64) {
     let Some(lending) = LENDING.get() else { return };
+    YIELDS.fetch_add(1, Relaxed);
     // SAFETY: this thread's own state, which still holds the GIL.
     unsafe { lending.current.set(state) };
-    if is_alone() {
-        crowded(false);
-        return;
-    }
-    YIELDS.fetch_add(1, Relaxed);
-    keeping_errno(|| {
+    let is_awaited = keeping_errno(|| {
+        let started = Instant::now();
         // SAFETY: see above.
         unsafe { PyEval_SaveThread() };
-        std::thread::sleep(WAKE_UP);
+        let is_awaited = started.elapsed() > WAKING;
+        if is_awaited {
+            std::thread::sleep(WOKEN);
+        }
+        is_awaited
     });
     let awake = Instant::now();
     // SAFETY: released just now.
     unsafe { PyEval_RestoreThread(state) };
-    crowded(awake.elapsed() > CONTENTION);
-    record.until.store(now() + BURST.as_nanos() as u64, Relaxed);
+    let waited = awake.elapsed() > WAITING;
+    let now = now();
+    let recently = now.saturating_sub(MET.load(Relaxed)) < nanos(CROWD);
+    // One slow release may have been slow for another reason.
+    crowded(waited || (recently && (is_awaited || DESK.away.load(Relaxed) == CROWDED)));
+    if waited || is_awaited {
+        MET.store(now, Relaxed);
+    }
+    record.until.store(now + nanos(BURST), Relaxed);
 }
 
-/// Notes whether other threads wait for the GIL.
+/// Notes whether other threads wait for the GIL now and then.
 fn crowded(crowded: bool) {
     let (before, after) = if crowded { (0, CROWDED) } else { (CROWDED, 0) };
     // Whoever is away has a better reason.
     let _same = DESK.away.compare_exchange(before, after, SeqCst, SeqCst);
 }
 
-/// The time in nanoseconds, from some beginning.
+/// The time in nanoseconds, from a beginning that leaves room for a crowd before it.
 pub(super) fn now() -> u64 {
     static BEGINNING: OnceLock<Instant> = OnceLock::new();
-    BEGINNING.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    nanos(BEGINNING.get_or_init(Instant::now).elapsed() + 2 * CROWD)
 }
 
-/// Whether the interpreter has no other thread. This one has the GIL.
-fn is_alone() -> bool {
-    // SAFETY: the GIL is held.
-    let interpreter = unsafe { PyInterpreterState_Get() };
-    // SAFETY: with the GIL held the list of threads stays as it is, but for
-    // threads that are put before its head.
-    let first = unsafe { PyInterpreterState_ThreadHead(interpreter) };
-    // SAFETY: see above.
-    unsafe { PyThreadState_Next(first) == 0 }
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos() as u64
 }

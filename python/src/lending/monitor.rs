@@ -43,8 +43,6 @@ const DENIED: u64 = 4;
 const FIRST_LOOK: Duration = Duration::from_micros(50);
 /// The time between looks while calls come and go.
 const LATER_LOOK: Duration = Duration::from_millis(2);
-/// The time between yields, unless other threads are known to wait.
-const YIELDS: Duration = Duration::from_millis(10);
 /// The time between looks while nothing is lent.
 const IDLE_LOOK: Duration = Duration::from_millis(4);
 /// It falls asleep when nothing was lent for so long.
@@ -179,8 +177,6 @@ struct Watch {
     seen: (usize, u64),
     /// When something was lent last.
     active: Instant,
-    /// When a thread was asked to yield last.
-    yielded: Instant,
     /// The time to the next look.
     pause: Duration,
 }
@@ -206,8 +202,7 @@ fn run() {
 
 /// Looks at the desk until it is told to end, or can watch no more.
 fn watch() {
-    let now = Instant::now();
-    let mut watch = Watch { seen: (0, 0), active: now, yielded: now, pause: FIRST_LOOK };
+    let mut watch = Watch { seen: (0, 0), active: Instant::now(), pause: FIRST_LOOK };
     DESK.away.store(0, SeqCst);
     loop {
         if wait(Some(watch.pause)) == END {
@@ -261,7 +256,7 @@ impl Watch {
                     wait(Some(FIRST_LOOK));
                     self.steal_if_still(now);
                 }
-                None => self.ask_to_yield(record),
+                None => ask_to_yield(record),
             }
         } else if under_way().is_some() {
             self.steal_if_still(now);
@@ -285,23 +280,18 @@ impl Watch {
             }
             _ => {
                 if let Some(record) = lender() {
-                    self.ask_to_yield(record);
+                    ask_to_yield(record);
                 }
             }
         }
     }
+}
 
-    /// Asks the thread of a record to give others a chance when its call is over,
-    /// if it is time.
-    fn ask_to_yield(&mut self, record: &Record) {
-        if self.yielded.elapsed() < YIELDS {
-            return;
-        }
-        self.yielded = Instant::now();
-        let _decided = deciding();
-        if record.request.load(SeqCst) == NOTHING {
-            record.request.store(YIELD, SeqCst);
-        }
+/// Asks the thread of a record to give others a chance when its call is over.
+fn ask_to_yield(record: &Record) {
+    let _decided = deciding();
+    if record.request.load(SeqCst) == NOTHING {
+        record.request.store(YIELD, SeqCst);
     }
 }
 

@@ -22,14 +22,14 @@ use super::monitor;
 #[repr(C)]
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    /// Odd while the thread lends, or has been told by [`LEND_SLOWLY`] that it
+    /// Odd while the thread lends, or has been told by [`super::LEND_SLOWLY`] that it
     /// released the GIL. Written by the thread.
     pub(super) turn: AtomicU64,
     /// The thread state whose GIL is lent. Written by the thread.
     pub(super) state: AtomicU64,
     /// The function that is called. Written by the thread.
     pub(super) function: AtomicU64,
-    /// Why the thread has to call [`TAKE_BACK`]: one of the numbers below.
+    /// Why the thread has to call [`super::TAKE_BACK`]: one of the numbers below.
     /// Written with [`DECIDING`] locked, but that the thread, when it has done
     /// what was asked, sets it to nothing.
     pub(super) request: AtomicU64,
@@ -61,8 +61,8 @@ pub(super) const CROWDED: u64 = 5;
 pub(super) struct Desk {
     /// The record of the last thread that lent.
     pub(super) record: AtomicU64,
-    /// Why nobody watches, or why calls have to call [`LEND_SLOWLY`] all the
-    /// same; else 0.
+    /// Why nobody watches, or why calls have to call
+    /// [`super::LEND_SLOWLY`] all the same; else 0.
     pub(super) away: AtomicU64,
 }
 

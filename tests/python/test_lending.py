@@ -1,0 +1,329 @@
+"""What is particular to lending the GIL: thefts, demotions, the monitor, and forks and ends of threads meanwhile."""
+
+import ctypes
+from ctypes import CDLL, c_int, c_void_p
+
+import pytest
+from conftest import EXPECT_STUBS
+from gilkit import CAN_LEND, Unary, declared, in_process
+
+import hotcall
+
+pytestmark = pytest.mark.skipif(not CAN_LEND, reason="the GIL cannot be lent here")
+
+
+class TestThefts:
+    """When the GIL is taken away, and what the monitor costs."""
+
+    def test_theft(self, lib):
+        """The GIL is taken away from a call that lasts, once for each."""
+        hotcall.install(gil="lend")
+        function = declared(lib, "sleep_ms", c_int)
+        function(0), function(0)
+        before = hotcall.stats()["thefts"]
+        function(50)
+        assert hotcall.stats()["thefts"] == before + 1
+
+    @pytest.mark.parametrize("name", ["sleep_us", "work_us"])
+    def test_long_functions_release(self, lib, name):
+        """A function whose calls last releases the GIL after a few of them, and goes on to do so."""
+        hotcall.install(gil="lend")
+        function, short = declared(lib, name, c_int), declared(lib, "add_one", c_int)
+        for number in range(200):
+            short(number)
+        for _ in range(20):
+            function(3000)
+        assert hotcall.explain(function).gil == "release, since calls that lent it were long"
+        assert hotcall.explain(short).gil == "lend"
+        thefts, demotions = (hotcall.stats()[name] for name in ["thefts", "demotions"])
+        for _ in range(300):
+            function(0)
+        for _ in range(5):
+            function(3000)
+        assert hotcall.explain(function).gil.startswith("release")
+        assert hotcall.stats()["thefts"] == thefts and hotcall.stats()["demotions"] == demotions
+        if EXPECT_STUBS:
+            assert "save_thread" in hotcall.trace(function)
+        # A new declaration begins anew.
+        function.argtypes = [ctypes.c_int32]
+        function(0), function(0)
+        assert hotcall.explain(function).gil == "lend"
+
+    def test_mostly_short_functions_lend(self, lib):
+        """A call that lasts now and then is no reason to release the GIL in all others."""
+        hotcall.install(gil="lend")
+        function = declared(lib, "sleep_us", c_int)
+        for _ in range(4):
+            for _ in range(5000):
+                function(0)
+            function(3000)
+        assert hotcall.explain(function).gil == "lend"
+
+    def test_functions_of_a_class_that_are_long(self, lib):
+        """Functions that share the declaration of their class are demoted together."""
+        hotcall.install(gil="lend")
+        address = ctypes.cast(lib["sleep_us"], c_void_p).value
+        for _ in range(10):
+            assert Unary(address)(3000) == 3000
+        assert hotcall.explain(Unary(address)).gil in (None, "release, since calls that lent it were long")
+
+    def test_errno(self, fixture_path):
+        """The callee's errno is the program's, whatever the monitor does meanwhile."""
+        hotcall.install(gil="lend")
+        plain, private = CDLL(fixture_path), CDLL(fixture_path, use_errno=True)
+        for library in [plain, private]:
+            library.sleep_us(0)
+        for us in [0, 0, 500, 2000, 0]:
+            plain.set_errno(35)
+            plain.sleep_us(us)
+            assert plain.get_errno() == 35
+            ctypes.set_errno(5)
+            private.sleep_us(us)
+            assert private.get_errno() == 5 and ctypes.get_errno() == 5
+
+    def test_no_wake_ups_when_idle(self):
+        in_process(
+            """
+    def switches():
+        def of(task):
+            status = open(f"/proc/self/task/{task}/status").read()
+            return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+        return {task: of(task) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()}
+    heat()
+    assert tasks() == 2
+    time.sleep(0.3)
+    before = switches()
+    time.sleep(0.5)
+    assert switches() == before
+    heat()
+    assert tasks() == 2
+    print("done")
+    """
+        )
+
+    def test_monitor_is_cheap(self):
+        """Beside a thread that calls all the time, the monitor takes less than a hundredth of a core."""
+        in_process(
+            """
+    def times():
+        tasks = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+        return sum(int(open(f"/proc/self/task/{task}/schedstat").read().split()[0]) for task in tasks)
+    best = 1.0
+    for _ in range(5):
+        before, started = times(), time.perf_counter()
+        while time.perf_counter() - started < 1:
+            heat()
+        best = min(best, (times() - before) / 1e9 / (time.perf_counter() - started))
+        if best < 0.01:
+            break
+    assert best < 0.01, best
+    print("done")
+    """
+        )
+
+    def test_signals_do_not_reach_the_monitor(self):
+        in_process(
+            """
+    (monitor,) = (task for task in os.listdir("/proc/self/task") if int(task) != os.getpid())
+    status = open(f"/proc/self/task/{monitor}/status").read()
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+    # The two that the C library keeps for itself cannot be blocked by programs.
+    catchable = [number for number in range(1, 65) if number not in (9, 19, 32, 33)]
+    assert all(blocked >> (number - 1) & 1 for number in catchable), hex(blocked)
+    print("done")
+    """
+        )
+
+    def test_interrupt_during_a_long_call(self):
+        in_process(
+            """
+    wait = declared("sleep_ms", c_int)
+    wait(0), wait(0)
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    started = time.monotonic()
+    try:
+        for _ in range(50):
+            wait(100)
+        print("no interrupt")
+    except KeyboardInterrupt:
+        assert time.monotonic() - started < 4
+        print("done")
+    """
+        )
+
+    def test_no_thread_for_the_monitor(self):
+        """Where the system gives no thread, the GIL is released, and the status says so."""
+        in_process(
+            """
+    assert tasks() == 1, tasks()
+    assert hotcall.status().lending_off == "the system gives no thread for it"
+    assert "not lent, the system gives no thread" in str(hotcall.status())
+    count = 0
+    def work():
+        global count
+        while not stop:
+            count += 1
+    stop = False
+    thread = threading.Thread(target=work)
+    thread.start()
+    before = count
+    sleep_us(200_000)
+    assert count > before + 1000
+    stop = True
+    thread.join()
+    heat()
+    add_one.argtypes = [c_int]
+    heat()
+    assert hotcall.explain(add_one).gil == "release"
+    print("done")
+    """,
+            setting="threshold=1,monitor=deny",
+        )
+
+    def test_faulthandler_sees_the_caller(self):
+        finished = in_process(
+            """
+    import faulthandler
+    sleep_us(0), sleep_us(0)
+    def outermost():
+        sleep_us(400_000)
+    faulthandler.dump_traceback_later(0.2, file=sys.stderr)
+    outermost()
+    faulthandler.cancel_dump_traceback_later()
+    print("done")
+    """
+        )
+        assert "in outermost" in finished.stderr, finished.stderr
+
+
+class TestProcesses:
+    """Forks, the end of threads, and the end of the process, while the GIL is lent."""
+
+    def test_fork_warns_of_no_thread(self):
+        """CPython warns when a process with threads forks; the monitor is none that it sees."""
+        in_process(
+            """
+    import warnings
+    warnings.simplefilter("error")
+    for turn in range(50):
+        heat()
+        child = os.fork()
+        if child == 0:
+            heat()
+            sleep_us(1000)
+            os._exit(3)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    print("done")
+    """
+        )
+
+    def test_fork_in_a_callee(self):
+        """Foreign code that forks, also while other threads lend."""
+        in_process(
+            """
+    forks = declared("fork_and_exit", c_int)
+    stop = False
+    def work():
+        while not stop:
+            heat()
+            sleep_us(200)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for code in range(1, 40):
+        assert forks(code) == code
+    stop = True
+    for thread in threads:
+        thread.join()
+    print("done")
+    """
+        )
+
+    def test_fork_in_a_callback(self):
+        in_process(
+            """
+    function = declared("sleep_and_call", c_int, Unary, c_int)
+    def forks(number):
+        child = os.fork()
+        if child == 0:
+            heat()
+            return 100
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        return number
+    callback = Unary(forks)
+    for turn in range(20):
+        result = function(turn % 2 * 500, callback, turn)
+        if result == 100:
+            heat()
+            os._exit(5)
+        assert result == turn
+    print("done")
+    """
+        )
+
+    def test_subprocesses(self):
+        in_process(
+            """
+    import subprocess
+    for turn in range(5):
+        heat()
+        assert subprocess.run([sys.executable, "-c", "print(5)"], capture_output=True).stdout == b"5\\n"
+        assert subprocess.run(["true"], preexec_fn=heat).returncode == 0
+        child = os.posix_spawn("/bin/true", ["true"], {})
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    print("done")
+    """
+        )
+
+    @pytest.mark.parametrize("ending", ["", "os._exit(0)", "sys.exit(0)"])
+    def test_daemon_threads_in_calls_at_exit(self, ending):
+        """Threads in short, long and never-ending calls do not keep the process from ending, and do not crash it."""
+        in_process(
+            f"""
+    never, sleep = declared("never_return"), declared("sleep_us", c_int)
+    def long():
+        while True:
+            sleep(3000)
+    def short():
+        while True:
+            heat()
+    for target in [never, long, short, short]:
+        threading.Thread(target=target, daemon=True).start()
+    time.sleep(0.1)
+    heat()
+    print("done", flush=True)
+    {ending}
+    """
+        )
+
+    def test_callee_that_never_returns(self):
+        """The rest of the program gets on."""
+        in_process(
+            """
+    never = declared("never_return")
+    threading.Thread(target=never, daemon=True).start()
+    started = time.monotonic()
+    for _ in range(50):
+        heat()
+    assert time.monotonic() - started < 10
+    print("done")
+    """
+        )
+
+    def test_callee_that_ends_its_thread(self):
+        """As with plain ctypes its thread is gone; all others get on, and new threads can call."""
+        code = """
+    import ctypes
+    ends = declared("end_thread", restype=None)
+    for turn in range(5):
+        ended = threading.Thread(target=ends, daemon=True)
+        ended.start()
+        time.sleep(0.05)
+        heat()
+        other = threading.Thread(target=heat)
+        other.start()
+        other.join()
+    print("done", flush=True)
+    os._exit(0)
+    """
+        in_process(code)
