@@ -53,6 +53,9 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
     let float = 1.5f64.into_pyobject(py).map_err(|error| error.to_string())?;
     let class = float.get_type_ptr() as u64;
     row("type", handle(&float).word(layout::OB_TYPE), class)?;
+    row("count", handle(&float).word(layout::OB_COUNT), 1)?;
+    let another = float.clone();
+    row("count", handle(&another).word(layout::OB_COUNT), 2)?;
     row("float.value", handle(&float).word(layout::FLOAT_VALUE), 1.5f64.to_bits())?;
     let float_class = handle(float.get_type().as_any());
     row("type.name", float_class.text(layout::TYPE_NAME), "float".to_owned())?;
@@ -64,6 +67,9 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
         let magnitude = value.unsigned_abs();
         row("int.digit", object.word(layout::INT_DIGIT), magnitude & ((1 << 30) - 1))?;
         let digits = (64 - magnitude.leading_zeros()).div_ceil(30) as i64;
+        if digits == 2 {
+            row("int.second_digit", object.word(layout::INT_SECOND_DIGIT), magnitude >> 30)?;
+        }
         let size = object.word(layout::INT_SIZE) as i64;
         match layout.int {
             Int::Signed => row("int.size", size, digits * value.signum())?,

@@ -218,7 +218,7 @@ unsafe extern "C-unwind" fn check_result(errcheck: u64, result: u64, this: u64, 
     kept
 }
 
-unsafe extern "C-unwind" fn new_none() -> u64 {
+pub(crate) unsafe extern "C-unwind" fn new_none() -> u64 {
     let none = &raw const _Py_NoneStruct as u64;
     // SAFETY: None is an object.
     unsafe { Py_IncRef(none) };

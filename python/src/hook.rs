@@ -18,6 +18,7 @@ use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
+use crate::boxes;
 use crate::data;
 use crate::enter::{Call, tp_call};
 use crate::kinds::handle;
@@ -158,6 +159,7 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     runtime.forget_all(clear_entry);
     classes.iter().for_each(|class| unhook_class(handle(class)));
     patches.undo();
+    boxes::clear();
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hotcall_core::{CType, PreparedCall};
 use hotcall_tracer::{Refusal, Symbol};
 
+use crate::boxes::Boxing;
 use crate::classes::Classes;
 use crate::current::Current;
 use crate::declare::{self, Kind};
@@ -25,7 +26,11 @@ pub(crate) struct Known {
     pub(crate) current: Option<Current>,
     /// How the GIL is lent, or why it cannot be.
     pub(crate) lending: Result<&'static Lending, String>,
+    /// How numbers become objects.
+    pub(crate) boxing: &'static Boxing,
     pub(crate) none: Symbol,
+    /// A table of False and True, where returning them counts no reference.
+    pub(crate) truths: Option<Symbol>,
     /// The counter of calls that the rules made, if calls are counted.
     pub(crate) counter: Option<Symbol>,
     /// The prepared calls of functions that were given undeclared arguments.

@@ -6,6 +6,8 @@
 
 use hotcall_tracer::{Field, Mem};
 
+/// How many references to an object are counted.
+pub(crate) const OB_COUNT: Field = Field::new("count", 0, Mem::I64);
 /// The type of an object.
 pub(crate) const OB_TYPE: Field = Field::new("type", 8, Mem::I64);
 /// The value of a float.
@@ -18,6 +20,8 @@ pub(crate) const BYTES_FIRST: Field = Field::new("bytes.first", 32, Mem::I8);
 pub(crate) const INT_SIZE: Field = Field::new("int.size", 16, Mem::I64);
 /// The least significant digit of an int, 30 bits.
 pub(crate) const INT_DIGIT: Field = Field::new("int.digit", 24, Mem::U32);
+/// The digit above that, if there is one.
+pub(crate) const INT_SECOND_DIGIT: Field = Field::new("int.second_digit", 28, Mem::U32);
 
 /// The vectorcall pointer: 8 bytes of padding in every ctypes object.
 pub(crate) const CDATA_ENTRY: Field = Field::new("cdata.entry", 72, Mem::I64);

@@ -4,14 +4,15 @@
 //! A call flows through the files in this order: `hook` makes CPython enter
 //! `enter`; `runtime` finds the call site; `declare` has read the function's
 //! declaration, by the rows of `layout` and the types of `kinds`; `rules` says
-//! what the call does, read live or recorded; `helpers` and `instance` are what
-//! rules and stubs call; `detour` runs Python code for arguments that need it,
+//! what the call does, read live or recorded; `helpers`, `boxes` and `instance`
+//! are what rules and stubs call; `detour` runs Python code for arguments that need it,
 //! unless `observers` says that nobody could see it. `report` shows it all.
 //!
 //! Beside calls, `data` makes fields of structures and `byref` faster.
 
 #![deny(unsafe_code)]
 
+mod boxes;
 mod capi;
 mod check;
 mod checker;
@@ -77,7 +78,14 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     let current = current::find(py, py.version_info().minor);
     let lending = lending::prepare(py, current.as_ref());
     lending::deny(options.deny_monitor);
+    let boxing = match options.reuse && boxes::prepare(&layout) {
+        true => &boxes::REUSING,
+        false => &boxes::PLAIN,
+    };
+    let truths = layout.immortal_none.then(|| boxes::truths(py));
     let known = Known {
+        boxing,
+        truths,
         current,
         lending,
         layout,

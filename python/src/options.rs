@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) data: bool,
     /// Who has the GIL during foreign calls.
     pub(crate) gil: Policy,
+    /// Whether results are written into objects that were returned before.
+    pub(crate) reuse: bool,
     /// What is written to standard error as it happens.
     pub(crate) log: Log,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             count: false,
             data: true,
             gil: Policy::Lend,
+            reuse: true,
             log: Log::Off,
         }
     }
@@ -107,6 +110,7 @@ impl Options {
             }
             "jit" => self.jit = switch(value).ok_or("jit=on or jit=off")?,
             "data" => self.data = switch(value).ok_or("data=on or data=off")?,
+            "reuse" => self.reuse = switch(value).ok_or("reuse=on or reuse=off")?,
             "count" => self.count = switch(value).ok_or("count=1 or count=0")?,
             "memory" => self.deny = denial(value).ok_or("memory=deny or memory=allow")?,
             "monitor" => {
@@ -125,7 +129,7 @@ impl Options {
             }
             _ => {
                 return Err(
-                    "threshold, shapes, jit, code, data, gil, memory, monitor, count or log",
+                    "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count or log",
                 );
             }
         }

@@ -8,6 +8,7 @@ use crate::declare::{Kind, ResultRule};
 use crate::helpers as help;
 use crate::instance::{NEW_INSTANCE, NEW_RECORD};
 use crate::known::Known;
+use crate::layout;
 
 /// The object for `value`, or 0 with an exception set.
 pub(super) fn wrap<O: Ops>(
@@ -19,11 +20,11 @@ pub(super) fn wrap<O: Ops>(
     match result {
         ResultRule::Void if known.layout.immortal_none => o.symbol(&known.none),
         ResultRule::Void => o.help(&help::NEW_NONE, &[]),
-        ResultRule::Simple(kind) => simple(o, *kind, value),
+        ResultRule::Simple(kind) => simple(o, known, *kind, value),
         ResultRule::Callable(callable) => {
             let callable = o.symbol(callable);
             let word = o.extend(Mem::I32, value);
-            let int = o.help(&help::FROM_SIGNED, &[word]);
+            let int = o.help(known.boxing.signed, &[word]);
             o.help(&help::CALL_WITH, &[callable, int])
         }
         ResultRule::Record { class, of } => {
@@ -45,29 +46,43 @@ pub(super) fn wrap<O: Ops>(
 }
 
 /// The Python value of a C value of `kind`.
-fn simple<O: Ops>(o: &mut O, kind: Kind, value: O::Word) -> O::Word {
+fn simple<O: Ops>(o: &mut O, known: &Known, kind: Kind, value: O::Word) -> O::Word {
     match kind {
         // Narrower unsigned integers are positive as signed words.
-        Kind::Int(CType::U64) => o.help(&help::FROM_UNSIGNED, &[value]),
+        Kind::Int(CType::U64) => o.help(known.boxing.unsigned, &[value]),
         Kind::Int(_) => {
             let word = o.extend(kind.field().mem, value);
-            o.help(&help::FROM_SIGNED, &[word])
+            o.help(known.boxing.signed, &[word])
         }
         Kind::Bool => {
             let byte = o.extend(Mem::U8, value);
-            o.help(&help::FROM_BOOL, &[byte])
+            truth(o, known, byte)
         }
-        Kind::F64 => o.help(&help::FROM_DOUBLE, &[value]),
+        Kind::F64 => o.help(known.boxing.double, &[value]),
         Kind::F32 => {
             let double = o.promote(value);
-            o.help(&help::FROM_DOUBLE, &[double])
+            o.help(known.boxing.double, &[double])
         }
         Kind::Char => o.help(&help::FROM_CHAR, &[value]),
         Kind::WChar => o.help(&help::FROM_WCHAR, &[value]),
         Kind::CharP => o.help(&help::FROM_CHAR_P, &[value]),
         Kind::WCharP => o.help(&help::FROM_WCHAR_P, &[value]),
-        Kind::VoidP => o.help(&help::FROM_VOID_P, &[value]),
+        Kind::VoidP => o.help(known.boxing.address, &[value]),
         Kind::Object => o.help(&help::FROM_OBJECT, &[value]),
         Kind::LongDouble => unreachable!("declarations with long double are refused"),
     }
+}
+
+/// False for 0, else True.
+fn truth<O: Ops>(o: &mut O, known: &Known, word: O::Word) -> O::Word {
+    let Some(truths) = &known.truths else {
+        return o.help(&help::FROM_BOOL, &[word]);
+    };
+    let zero = o.constant(0);
+    let index = o.ne(word, zero);
+    let bits = o.constant(3);
+    let offset = o.shl(index, bits);
+    let truths = o.symbol(truths);
+    let place = o.add(truths, offset);
+    o.load(place, layout::MEMORY_WORD)
 }
