@@ -46,14 +46,14 @@ fn a_double_of_a_double() {
         "#]],
         expect![[r#"
                 endbr64
-                push rbp
-                mov rbp, rsp
                 cmp rsi, 1
                 jne L1
                 cmp qword ptr [rdi], 0xb
                 jne L1
                 movsd xmm0, [rdi+8]
                 mov rax, [rcx]
+                push rbp
+                mov rbp, rsp
                 mov r11, rax
                 mov eax, 1
                 call r11
@@ -61,7 +61,6 @@ fn a_double_of_a_double() {
                 pop rbp
                 ret
             L1:
-                pop rbp
                 mov r11, @fallback
                 jmp r11
         "#]],
@@ -95,8 +94,6 @@ fn a_bool_of_narrow_integers() {
         "#]],
         expect![[r#"
                 endbr64
-                push rbp
-                mov rbp, rsp
                 cmp rsi, 2
                 jne L1
                 cmp qword ptr [rdi], 2
@@ -106,6 +103,8 @@ fn a_bool_of_narrow_integers() {
                 movsx rax, byte ptr [rdi+8]
                 movzx esi, word ptr [rdi+0x18]
                 mov r9, [rcx]
+                push rbp
+                mov rbp, rsp
                 mov r11, r9
                 mov rdi, rax
                 xor eax, eax
@@ -117,7 +116,6 @@ fn a_bool_of_narrow_integers() {
                 pop rbp
                 ret
             L1:
-                pop rbp
                 mov r11, @fallback
                 jmp r11
         "#]],
@@ -159,8 +157,6 @@ fn six_integers() {
         "#]],
         expect![[r#"
                 endbr64
-                push rbp
-                mov rbp, rsp
                 cmp rsi, 6
                 jne L1
                 cmp qword ptr [rdi], 6
@@ -182,6 +178,8 @@ fn six_integers() {
                 movsxd r8, [rdi+0x48]
                 movsxd rdi, [rdi+0x58]
                 mov rcx, [rcx]
+                push rbp
+                mov rbp, rsp
                 mov r11, rcx
                 mov rcx, r9
                 mov r9, rdi
@@ -191,7 +189,6 @@ fn six_integers() {
                 pop rbp
                 ret
             L1:
-                pop rbp
                 mov r11, @fallback
                 jmp r11
         "#]],
@@ -235,9 +232,6 @@ fn microsofts_convention() {
         "#]],
         expect![[r#"
                 endbr64
-                push rbp
-                mov rbp, rsp
-                sub rsp, 0x30
                 cmp rsi, 5
                 jne L1
                 cmp qword ptr [rdi], 0xa
@@ -256,6 +250,9 @@ fn microsofts_convention() {
                 movsd xmm3, [rdi+0x38]
                 movsd xmm14, [rdi+0x48]
                 mov rax, [rcx]
+                push rbp
+                mov rbp, rsp
+                sub rsp, 0x30
                 movsd [rsp+0x20], xmm14
                 mov r11, rax
                 call r11
@@ -264,8 +261,6 @@ fn microsofts_convention() {
                 pop rbp
                 ret
             L1:
-                add rsp, 0x30
-                pop rbp
                 mov r11, @fallback
                 jmp r11
         "#]],

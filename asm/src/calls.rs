@@ -33,7 +33,14 @@ impl<'a> Lower<'a> {
     /// Calls a helper; `val` is its result.
     pub(crate) fn help(&mut self, val: Val, helper: &Helper) {
         let call = self.next_call();
-        self.call_helper(call, val, helper);
+        if self.plan.tail != Some(val.index()) {
+            return self.call_helper(call, val, helper);
+        }
+        // It returns to the stub's caller.
+        let args = call_args(&self.trace.insts[val.index()]);
+        self.pass(call, args, Source::Number(helper.entry.address()));
+        self.leave(self.framed);
+        self.asm.r(Code::Jmp_rm64, CONSTANT.full());
     }
 
     fn call_helper(&mut self, call: &CallPlan, val: Val, helper: &Helper) {

@@ -4,12 +4,14 @@
 //! From high to low addresses: the return address, the caller's rbp (rbp points
 //! here), saved registers, slots, saved vectors, the struct that a call returns,
 //! arguments of the calls made (rsp points here). Frame-pointer unwinders find their way through a stub.
+//!
+//! Guards that come before the first call need no frame, so it is built behind them.
 
 use hotcall_core::StructType;
 use hotcall_tracer::Refusal;
 use iced_x86::Code;
 
-use crate::alloc::Homes;
+use crate::alloc::{Home, Homes};
 use crate::emit::{Assembler, At};
 use crate::plan::Plan;
 use crate::refusals::FRAME_TOO_LARGE;
@@ -28,6 +30,8 @@ pub(crate) struct Frame {
     below: u32,
     /// The bytes for arguments: a struct that is returned lies above them.
     outgoing: u32,
+    /// The instruction before which it is built; none if nothing needs it.
+    pub(crate) begin: Option<usize>,
 }
 
 /// The size of a page. A larger frame touches each page that it spans, in
@@ -44,7 +48,7 @@ impl Frame {
     pub(crate) fn new(plan: &Plan, homes: &Homes, host: &Convention) -> Result<Frame, Refusal> {
         let mut changed = homes.used;
         let (mut outgoing, mut returned) = (0, 0);
-        for call in &plan.calls {
+        for call in plan.calls.iter().filter(|call| plan.tail != Some(call.index)) {
             // What the callee may change must be kept for our caller here.
             changed = changed.or(host.preserved.minus(call.callee.preserved));
             outgoing = outgoing.max(u64::from(call.places.stack_bytes));
@@ -61,7 +65,15 @@ impl Frame {
         if below > LIMIT {
             return Err(FRAME_TOO_LARGE);
         }
+        let needs_it = |home: &Home| match home {
+            Home::Reg(reg) => kept.contains(*reg),
+            Home::Slot(_) => true,
+            Home::Nowhere => false,
+        };
+        let home = homes.of.iter().position(needs_it);
+        let call = plan.calls.iter().map(|call| call.index).find(|call| plan.tail != Some(*call));
         Ok(Frame {
+            begin: home.into_iter().chain(call).min(),
             saved: RegSet::of(&saved),
             saved_vectors: RegSet::of(&vectors),
             slots: homes.slots,

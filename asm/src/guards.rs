@@ -27,7 +27,7 @@ impl Lower<'_> {
             }
             None => self.compare(a, b, holds),
         };
-        let label = self.tail(Tail::Fallback);
+        let label = self.tail(Tail::Fallback { framed: self.framed });
         self.asm.jump(holds.negated(), label);
     }
 

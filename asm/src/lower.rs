@@ -36,6 +36,8 @@ pub(crate) struct Lower<'a> {
     held: Option<u64>,
     /// The ways out of the stub so far, each with its label.
     pub(crate) tails: Vec<(Tail, Label)>,
+    /// Whether the frame is there.
+    pub(crate) framed: bool,
     /// The calls that stand out of line.
     pub(crate) detached: Vec<Detached<'a>>,
     /// How many calls have been emitted.
@@ -67,12 +69,14 @@ pub(crate) fn assemble(
         asm: Assembler::new(),
         held: None,
         tails: Vec::new(),
+        framed: false,
         detached: Vec::new(),
         called: 0,
     };
     lower.enter();
     for index in trace.params()..trace.insts.len() {
         if plan.fates[index] == Fate::Emit {
+            lower.build_frame(index);
             lower.inst(index);
         }
     }
@@ -82,14 +86,23 @@ pub(crate) fn assemble(
 }
 
 impl Lower<'_> {
-    /// The way in: what a call may change is saved, and parameters go home.
+    /// The way in: parameters go home.
     fn enter(&mut self) {
         self.asm.op(Code::Endbr64);
-        self.frame.enter(&mut self.asm);
+        self.build_frame(self.trace.params().saturating_sub(1));
         for index in 0..self.trace.params() {
             if let Some(entry) = self.host.entry(index) {
                 self.write(Val(index as u32), entry);
             }
+        }
+    }
+
+    /// Builds the frame, unless it is there or the instruction at `index` does
+    /// not need it: what a call may change is saved.
+    fn build_frame(&mut self, index: usize) {
+        if !self.framed && self.frame.begin.is_some_and(|begin| begin <= index) {
+            self.frame.enter(&mut self.asm);
+            self.framed = true;
         }
     }
 

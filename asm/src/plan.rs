@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) hints: Vec<Option<Reg>>,
     /// The calls, in order.
     pub(crate) calls: Vec<CallPlan>,
+    /// The call that is the last thing that the stub does: a jump does for it.
+    pub(crate) tail: Option<usize>,
 }
 
 /// The largest struct in bytes that a stub copies to the stack: the code has an
@@ -87,7 +89,8 @@ impl Plan {
         let last = last_uses(trace, &fates);
         let across = lives_across(&last, &calls);
         let hints = hints(trace, &last, &calls);
-        Ok(Plan { fates, last, across, hints, calls })
+        let tail = tail_call(trace, &calls);
+        Ok(Plan { fates, last, across, hints, calls, tail })
     }
 }
 
@@ -215,6 +218,20 @@ fn helper_places(abi: Abi, params: &[Ty]) -> Result<Places, Unplaced> {
         })
         .collect();
     abi.places(&ctypes, CType::Void)
+}
+
+/// The last call, if it is a helper whose result is returned, and that gets
+/// nothing which lies in the frame.
+fn tail_call(trace: &Trace, calls: &[CallPlan]) -> Option<usize> {
+    let (last, ret) = (calls.last()?, trace.insts.last()?);
+    let is_returned = ret.op == Op::Ret && ret.args[0].index() == last.index;
+    let is_helper = trace.insts[last.index].op == Op::Help;
+    let in_register = |place: &Place| matches!(place, Place::Gp(_) | Place::Fp(_));
+    let apart = last.places.args.iter().all(in_register)
+        && calls.iter().all(|call| call.returned.is_none());
+    // What stands between would be done before the call.
+    let next = last.index + 2 == trace.insts.len();
+    (is_returned && is_helper && apart && next).then_some(last.index)
 }
 
 /// The last reader of each value. What is folded reads when its user does, and

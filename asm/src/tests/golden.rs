@@ -112,12 +112,6 @@ fn a_call_of_two_ints() {
                   ret v25
 
             endbr64
-            push rbp
-            mov rbp, rsp
-            push rbx
-            push r12
-            push r13
-            sub rsp, 8
             cmp rdx, 2
             jne L1
             mov rax, [rsi]
@@ -126,12 +120,18 @@ fn a_call_of_two_ints() {
             jne L1
             cmp qword ptr [rax+0x10], 0x10
             jae L1
+            push rbp
+            mov rbp, rsp
+            push rbx
+            push r12
+            push r13
+            sub rsp, 8
             mov ebx, [rax+0x18]
             mov rax, [rsi+8]
             cmp [rax+8], r11
-            jne L1
+            jne L2
             cmp qword ptr [rax+0x10], 0x10
-            jae L1
+            jae L2
             mov r12d, [rax+0x18]
             mov r11, @save
             call r11
@@ -147,14 +147,16 @@ fn a_call_of_two_ints() {
             call r11
             movsxd rdi, ebx
             mov r11, @box_int
-            call r11
             add rsp, 8
             pop r13
             pop r12
             pop rbx
             pop rbp
-            ret
+            jmp r11
         L1:
+            mov r11, @fallback
+            jmp r11
+        L2:
             add rsp, 8
             pop r13
             pop r12
@@ -162,7 +164,7 @@ fn a_call_of_two_ints() {
             pop rbp
             mov r11, @fallback
             jmp r11
-        184 bytes
+        200 bytes
     "#]],
     );
 }
@@ -202,6 +204,14 @@ fn a_call_of_two_ints_entered_by_win64() {
                   ret v25
 
             endbr64
+            cmp r8, 2
+            jne L1
+            mov rax, [rdx]
+            mov r11, @int
+            cmp [rax+8], r11
+            jne L1
+            cmp qword ptr [rax+0x10], 0x10
+            jae L1
             push rbp
             mov rbp, rsp
             push rbx
@@ -220,20 +230,12 @@ fn a_call_of_two_ints_entered_by_win64() {
             movups [rbp-0xa8], xmm13
             movups [rbp-0xb8], xmm14
             movups [rbp-0xc8], xmm15
-            cmp r8, 2
-            jne L1
-            mov rax, [rdx]
-            mov r11, @int
-            cmp [rax+8], r11
-            jne L1
-            cmp qword ptr [rax+0x10], 0x10
-            jae L1
             mov ebx, [rax+0x18]
             mov rax, [rdx+8]
             cmp [rax+8], r11
-            jne L1
+            jne L2
             cmp qword ptr [rax+0x10], 0x10
-            jae L1
+            jae L2
             mov r12d, [rax+0x18]
             mov r11, @save
             call r11
@@ -249,7 +251,6 @@ fn a_call_of_two_ints_entered_by_win64() {
             call r11
             movsxd rcx, ebx
             mov r11, @box_int
-            call r11
             movups xmm6, [rbp-0x38]
             movups xmm7, [rbp-0x48]
             movups xmm8, [rbp-0x58]
@@ -267,8 +268,11 @@ fn a_call_of_two_ints_entered_by_win64() {
             pop rsi
             pop rbx
             pop rbp
-            ret
+            jmp r11
         L1:
+            mov r11, @fallback
+            jmp r11
+        L2:
             movups xmm6, [rbp-0x38]
             movups xmm7, [rbp-0x48]
             movups xmm8, [rbp-0x58]
@@ -288,7 +292,7 @@ fn a_call_of_two_ints_entered_by_win64() {
             pop rbp
             mov r11, @fallback
             jmp r11
-        404 bytes
+        416 bytes
     "#]],
     );
 }

@@ -30,13 +30,13 @@ fn a_double_lives_in_the_frame_across_a_call() {
                   ret v9
 
             endbr64
+            mov r11, @float
+            cmp [rdi+8], r11
+            jne L1
             push rbp
             mov rbp, rsp
             push rbx
             sub rsp, 8
-            mov r11, @float
-            cmp [rdi+8], r11
-            jne L1
             mov r10, [rdi+0x10]
             mov [rbp-0x10], r10
             mov r11, @save
@@ -52,18 +52,14 @@ fn a_double_lives_in_the_frame_across_a_call() {
             call r11
             mov r11, @box_float
             movsd xmm0, [rbp-0x10]
-            call r11
             add rsp, 8
             pop rbx
             pop rbp
-            ret
+            jmp r11
         L1:
-            add rsp, 8
-            pop rbx
-            pop rbp
             mov r11, @fallback
             jmp r11
-        141 bytes
+        134 bytes
     "#]],
     );
 }
@@ -120,11 +116,11 @@ fn arguments_go_to_the_stack() {
                   ret v4
 
             endbr64
+            mov rax, [rdi]
+            movsd xmm0, [rdi+0x10]
             push rbp
             mov rbp, rsp
             sub rsp, 0x10
-            mov rax, [rdi]
-            movsd xmm0, [rdi+0x10]
             mov [rsp], rdi
             mov r10, 0x123456789abc
             mov [rsp+8], r10
@@ -163,10 +159,10 @@ fn a_call_by_the_other_convention() {
                   ret v4
 
             endbr64
+            movsd xmm1, [rdi+0x10]
             push rbp
             mov rbp, rsp
             sub rsp, 0x30
-            movsd xmm1, [rdi+0x10]
             mov qword ptr [rsp+0x20], 5
             mov rcx, rdi
             mov r9, rdi

@@ -24,19 +24,18 @@ fn a_float_is_demoted_and_promoted() {
                   ret v6
 
             endbr64
-            push rbp
-            mov rbp, rsp
             movsd xmm0, [rdi+0x10]
             cvtsd2ss xmm0, xmm0
+            push rbp
+            mov rbp, rsp
             mov r11, @cosf
             mov eax, 1
             call r11
             cvtss2sd xmm0, xmm0
             mov r11, @box_float
-            call r11
             pop rbp
-            ret
-        54 bytes
+            jmp r11
+        53 bytes
     "#]],
     );
 }
@@ -78,8 +77,6 @@ fn arithmetic() {
                   ret v11
 
             endbr64
-            push rbp
-            mov rbp, rsp
             mov rax, rdi
             add rax, rsi
             mov r10, rsi
@@ -103,9 +100,8 @@ fn arithmetic() {
             mov [rdi+4], al
             movsd [rdi+0x10], xmm14
             mov dword ptr [rsi+0x18], 3
-            pop rbp
             ret
-        99 bytes
+        94 bytes
     "#]],
     );
 }
@@ -156,8 +152,6 @@ fn guards_fold_loads_and_numbers() {
                   ret v1
 
             endbr64
-            push rbp
-            mov rbp, rsp
             mov rax, [rdi+8]
             test rax, rax
             je L1
@@ -173,13 +167,11 @@ fn guards_fold_loads_and_numbers() {
             cmp [rdi+0x10], r11
             jae L1
             mov rax, rsi
-            pop rbp
             ret
         L1:
-            pop rbp
             mov r11, @fallback
             jmp r11
-        85 bytes
+        79 bytes
     "#]],
     );
 }
@@ -205,21 +197,17 @@ fn a_constant_is_made_once_while_it_is_at_hand() {
                   ret v0
 
             endbr64
-            push rbp
-            mov rbp, rsp
             mov r11, @int
             cmp [rdi+8], r11
             jne L1
             cmp [rsi+8], r11
             jne L1
             mov rax, rdi
-            pop rbp
             ret
         L1:
-            pop rbp
             mov r11, @fallback
             jmp r11
-        49 bytes
+        43 bytes
     "#]],
     );
 }
