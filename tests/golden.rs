@@ -51,10 +51,9 @@ fn a_double_of_a_double() {
                 cmp qword ptr [rdi], 0xb
                 jne L1
                 movsd xmm0, [rdi+8]
-                mov rax, [rcx]
                 push rbp
                 mov rbp, rsp
-                mov r11, rax
+                mov r11, [rcx]
                 mov eax, 1
                 call r11
                 movq rax, xmm0
@@ -102,10 +101,9 @@ fn a_bool_of_narrow_integers() {
                 jne L1
                 movsx rax, byte ptr [rdi+8]
                 movzx esi, word ptr [rdi+0x18]
-                mov r9, [rcx]
                 push rbp
                 mov rbp, rsp
-                mov r11, r9
+                mov r11, [rcx]
                 mov rdi, rax
                 xor eax, eax
                 call r11
@@ -177,10 +175,9 @@ fn six_integers() {
                 movsxd r9, [rdi+0x38]
                 movsxd r8, [rdi+0x48]
                 movsxd rdi, [rdi+0x58]
-                mov rcx, [rcx]
                 push rbp
                 mov rbp, rsp
-                mov r11, rcx
+                mov r11, [rcx]
                 mov rcx, r9
                 mov r9, rdi
                 mov rdi, rax
@@ -249,12 +246,11 @@ fn microsofts_convention() {
                 movsxd r8, [rdi+0x28]
                 movsd xmm3, [rdi+0x38]
                 movsd xmm14, [rdi+0x48]
-                mov rax, [rcx]
                 push rbp
                 mov rbp, rsp
                 sub rsp, 0x30
                 movsd [rsp+0x20], xmm14
-                mov r11, rax
+                mov r11, [rcx]
                 call r11
                 xor eax, eax
                 add rsp, 0x30

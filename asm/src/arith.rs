@@ -5,7 +5,7 @@ use iced_x86::{Code, Register};
 
 use crate::emit::{At, Cond};
 use crate::lower::{Lower, Source};
-use crate::plan::constant;
+use crate::plan::{Fate, constant};
 use crate::regs::{CONSTANT, PASSING, Reg};
 
 impl Lower<'_> {
@@ -20,12 +20,18 @@ impl Lower<'_> {
     pub(crate) fn thread(&mut self, val: Val) {
         let to = self.target(val);
         self.forget(to);
-        self.asm.thread(to);
+        self.asm.thread(to, 0);
         self.write(val, to);
     }
 
     /// The value of `val` is `field` of the object at `base`.
     pub(crate) fn load_field(&mut self, val: Val, base: Val, field: &Field) {
+        if self.plan.fates[base.index()] == Fate::Fold && self.is_thread(base) {
+            let to = self.target(val);
+            self.forget(to);
+            self.asm.thread(to, field.offset);
+            return self.write(val, to);
+        }
         let at = self.address(base, field, CONSTANT);
         match self.target(val) {
             to if to.is_vector() => {
@@ -103,12 +109,17 @@ impl Lower<'_> {
         let (mut a, mut b) = (inst.args[0], inst.args[1]);
         let commutes = inst.op != Op::Sub;
         let mut out = self.target(val);
+        let number = |val| constant(self.trace, val).map(u64::cast_signed);
+        if let (Op::Sub, Some(Ok(from))) = (inst.op, number(a).map(i32::try_from)) {
+            self.copy(out, b);
+            self.asm.r(Code::Neg_rm64, out.full());
+            self.add_number(Op::Add, out, from);
+            return self.write(val, out);
+        }
         if commutes && (constant(self.trace, a).is_some() || self.source(b) == Source::Reg(out)) {
             (a, b) = (b, a);
         }
-        let number =
-            constant(self.trace, b).and_then(|word| i32::try_from(word.cast_signed()).ok());
-        if let Some(number) = number {
+        if let Some(Ok(number)) = number(b).map(i32::try_from) {
             self.binary_number(inst.op, out, a, number);
         } else {
             let b = self.read(b, CONSTANT);
@@ -135,6 +146,12 @@ impl Lower<'_> {
             let a = self.read(a, PASSING);
             return self.asm.rri(Code::Imul_r64_rm64_imm32, out.full(), a.full(), number);
         }
+        self.copy(out, a);
+        self.add_number(op, out, number);
+    }
+
+    /// `out` gets `out op number`, for an operation that is no multiplication.
+    fn add_number(&mut self, op: Op, out: Reg, number: i32) {
         let [long, short] = match op {
             Op::Add => [Code::Add_rm64_imm32, Code::Add_rm64_imm8],
             Op::Sub => [Code::Sub_rm64_imm32, Code::Sub_rm64_imm8],
@@ -142,7 +159,6 @@ impl Lower<'_> {
             Op::Or => [Code::Or_rm64_imm32, Code::Or_rm64_imm8],
             _ => [Code::Xor_rm64_imm32, Code::Xor_rm64_imm8],
         };
-        self.copy(out, a);
         let fits = i8::try_from(number).is_ok();
         self.asm.ri(if fits { short } else { long }, out.full(), number);
     }
@@ -153,6 +169,12 @@ impl Lower<'_> {
         let (a, count) = (inst.args[0], inst.args[1]);
         if let Some(word) = constant(self.trace, count) {
             let out = self.target(val);
+            if let (Source::Reg(from), true, 1) = (self.source(a), left, word & 63)
+                && from != out
+            {
+                self.asm.twice(out, from);
+                return self.write(val, out);
+            }
             self.copy(out, a);
             let code = if left { Code::Shl_rm64_imm8 } else { Code::Shr_rm64_imm8 };
             self.asm.ri(code, out.full(), (word & 63) as i32);

@@ -9,7 +9,7 @@ use crate::alloc::Home;
 use crate::emit::{At, Label};
 use crate::lower::{Lower, Source};
 use crate::parmove::{Move, sequence};
-use crate::plan::{CallPlan, call_args};
+use crate::plan::{CallPlan, Fate, call_args};
 use crate::regs::{CONSTANT, PASSING, RESULT, RESULTS, Reg, VECTOR_RESULT, VECTOR_RESULTS};
 
 /// A call of a helper that is seldom made, and so stands behind the rest.
@@ -21,6 +21,15 @@ pub(crate) struct Detached<'a> {
     here: Label,
     /// Where it goes on.
     back: Label,
+}
+
+/// The address that is called.
+#[derive(Clone, Copy)]
+enum Target {
+    /// It is this.
+    Is(Source),
+    /// The call loads it.
+    Load(Val),
 }
 
 impl<'a> Lower<'a> {
@@ -38,14 +47,14 @@ impl<'a> Lower<'a> {
         }
         // It returns to the stub's caller.
         let args = call_args(&self.trace.insts[val.index()]);
-        self.pass(call, args, Source::Number(helper.entry.address()));
+        self.pass(call, args, Target::Is(Source::Number(helper.entry.address())));
         self.leave(self.framed);
         self.asm.r(Code::Jmp_rm64, CONSTANT.full());
     }
 
     fn call_helper(&mut self, call: &CallPlan, val: Val, helper: &Helper) {
         let args = call_args(&self.trace.insts[val.index()]);
-        self.pass(call, args, Source::Number(helper.entry.address()));
+        self.pass(call, args, Target::Is(Source::Number(helper.entry.address())));
         self.asm.r(Code::Call_rm64, CONSTANT.full());
         self.receive(val);
     }
@@ -85,13 +94,19 @@ impl<'a> Lower<'a> {
     pub(crate) fn call(&mut self, val: Val) {
         let call = self.next_call();
         let inst = &self.trace.insts[val.index()];
-        let target = self.source(inst.args[0]);
-        self.pass(call, call_args(inst), target);
+        let target = match self.plan.fates[inst.args[0].index()] {
+            Fate::Fold => Target::Load(inst.args[0]),
+            _ => Target::Is(self.source(inst.args[0])),
+        };
+        let at = self.pass(call, call_args(inst), target);
         if call.callee.abi == hotcall_core::Abi::SystemV {
             // The function may be variadic. No argument is in this register.
             self.asm.number(Reg::RAX, call.places.vector_registers.into());
         }
-        self.asm.r(Code::Call_rm64, CONSTANT.full());
+        match at {
+            Some(at) => self.asm.m(Code::Call_rm64, at),
+            None => self.asm.r(Code::Call_rm64, CONSTANT.full()),
+        }
         match call.returned {
             Some(of) => self.receive_struct(val, of.words(call.callee.abi)),
             None => self.receive(val),
@@ -113,17 +128,20 @@ impl<'a> Lower<'a> {
         self.write(val, RESULT);
     }
 
-    /// Moves the arguments to their places and the target to [`CONSTANT`].
+    /// Moves the arguments to their places, and the target to [`CONSTANT`] if it
+    /// is not called where it lies in memory, which this gives.
     ///
     /// The stack comes first, as it overwrites nothing that is still to be
     /// read; then registers, in parallel; then what is in no register.
-    fn pass(&mut self, call: &CallPlan, args: &[Val], target: Source) {
+    fn pass(&mut self, call: &CallPlan, args: &[Val], target: Target) -> Option<At> {
         let (mut moves, mut fills) = (Vec::new(), Vec::new());
         let mut to_register = |to: Reg, source: Source| match source {
             Source::Reg(from) => moves.push(Move { to, from }),
             other => fills.push((to, other)),
         };
-        to_register(CONSTANT, target);
+        if let Target::Is(source) = target {
+            to_register(CONSTANT, source);
+        }
         for (arg, place) in args.iter().zip(&call.places.args) {
             let source = self.source(*arg);
             match (call.callee.register(*place), *place) {
@@ -133,6 +151,10 @@ impl<'a> Lower<'a> {
                 (None, _) => unreachable!("a place is a register or on the stack"),
             }
         }
+        let at = match target {
+            Target::Load(val) => self.load_target(val),
+            Target::Is(_) => None,
+        };
         let mut steps = Vec::with_capacity(moves.len());
         sequence(&moves, PASSING, &mut steps);
         for Move { to, from } in steps {
@@ -152,6 +174,21 @@ impl<'a> Lower<'a> {
         if let Some(to) = call.places.result.and_then(|place| call.callee.register(place)) {
             self.asm.rm(Code::Lea_r64_m, to.full(), self.frame.returned());
         }
+        at
+    }
+
+    /// Where the target lies, if no argument overwrites the way there; else it
+    /// is loaded.
+    fn load_target(&mut self, val: Val) -> Option<At> {
+        let inst = &self.trace.insts[val.index()];
+        let Data::Field(field) = &inst.data else { unreachable!("only loads are folded") };
+        let at = self.address(inst.args[0], field, CONSTANT);
+        if at.base == CONSTANT {
+            return Some(at);
+        }
+        self.forget(CONSTANT);
+        self.asm.load(CONSTANT, at);
+        None
     }
 
     /// Copies the bytes of a struct, and none behind them, to the stack.

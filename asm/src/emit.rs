@@ -166,11 +166,22 @@ impl Assembler {
         self.put(Instruction::with2(code, a, MemoryOperand::from(at)));
     }
 
-    /// Loads the base of this thread's own storage, the word at `fs:0`.
-    pub(crate) fn thread(&mut self, to: Reg) {
+    /// Loads a word from this thread's own storage: at 0 lies its base.
+    pub(crate) fn thread(&mut self, to: Reg, offset: i32) {
         let none = Register::None;
-        let at = MemoryOperand::new(none, none, 1, 0, 4, false, Register::FS);
+        let at = MemoryOperand::new(none, none, 1, offset.into(), 8, false, Register::FS);
         self.put(Instruction::with2(Code::Mov_r64_rm64, to.full(), at));
+    }
+
+    /// `to` gets two times what `from` has.
+    pub(crate) fn twice(&mut self, to: Reg, from: Reg) {
+        let sum = MemoryOperand::with_base_index(from.full(), from.full());
+        self.put(Instruction::with2(Code::Lea_r64_m, to.full(), sum));
+    }
+
+    /// Appends an instruction on memory.
+    pub(crate) fn m(&mut self, code: Code, at: At) {
+        self.put(Instruction::with1(code, MemoryOperand::from(at)));
     }
 
     /// Appends an instruction on memory and a register.

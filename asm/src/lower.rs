@@ -144,6 +144,11 @@ impl Lower<'_> {
             self.load_widened(passing, field.mem, at);
             return passing;
         }
+        if self.plan.fates[val.index()] == Fate::Fold && self.is_thread(val) {
+            self.forget(passing);
+            self.asm.thread(passing, 0);
+            return passing;
+        }
         match self.source(val) {
             Source::Reg(reg) => return reg,
             Source::Number(word) if passing == CONSTANT => self.hold(word),
@@ -154,6 +159,11 @@ impl Lower<'_> {
             }
         }
         passing
+    }
+
+    /// Whether `val` is the base of this thread's own storage.
+    pub(crate) fn is_thread(&self, val: Val) -> bool {
+        self.trace.insts[val.index()].op == Op::Thread
     }
 
     /// Puts `word` in [`CONSTANT`], unless it is there.

@@ -3,7 +3,7 @@
 //! them, how long each value lives, and whether calls interrupt its life.
 
 use hotcall_core::{Abi, CType, Place, Places, StructType, Unplaced};
-use hotcall_tracer::{Data, Effect, Inst, Op, Refusal, Trace, Ty, Val};
+use hotcall_tracer::{Data, Effect, Inst, Mem, Op, Refusal, Trace, Ty, Val};
 
 use crate::refusals::{FRAME_TOO_LARGE, INVALID_TRACE, LONG_DOUBLE, WIN64_VARIADIC};
 use crate::regs::{Convention, RESULT, Reg, convention};
@@ -160,7 +160,40 @@ fn fates(trace: &Trace, uses: &[u32]) -> Vec<Fate> {
             fates[condition.index()] = Fate::Fold;
         }
     }
+    fold_addresses(trace, uses, &mut fates);
     fates
+}
+
+/// Folds what gives an address: the loads of a target into its call, if nothing
+/// that stands between can change what they read, and the base of this thread's
+/// own storage into a load from there.
+fn fold_addresses(trace: &Trace, uses: &[u32], fates: &mut [Fate]) {
+    let is_pure = |inst: &Inst| matches!(inst.effect(), Effect::Pure | Effect::Read);
+    for (index, inst) in trace.insts.iter().enumerate() {
+        let mut user = index;
+        // The target is in the function object's memory, whose address is in the object.
+        let depth = if inst.op == Op::Call { 2 } else { 0 };
+        for _ in 0..depth {
+            let address = trace.insts[user].args[0].index();
+            let is_word =
+                matches!(&trace.insts[address].data, Data::Field(field) if field.mem == Mem::I64);
+            let waits = is_word
+                && uses[address] == 1
+                && trace.insts[address + 1..index].iter().all(is_pure);
+            if !waits {
+                break;
+            }
+            fates[address] = Fate::Fold;
+            user = address;
+        }
+        if inst.op == Op::Load && matches!(&inst.data, Data::Field(field) if field.mem == Mem::I64)
+        {
+            let base = inst.args[0].index();
+            if trace.insts[base].op == Op::Thread && uses[base] == 1 {
+                fates[base] = Fate::Fold;
+            }
+        }
+    }
 }
 
 /// Where the arguments of each call go.

@@ -116,7 +116,6 @@ fn arguments_go_to_the_stack() {
                   ret v4
 
             endbr64
-            mov rax, [rdi]
             movsd xmm0, [rdi+0x10]
             push rbp
             mov rbp, rsp
@@ -124,18 +123,18 @@ fn arguments_go_to_the_stack() {
             mov [rsp], rdi
             mov r10, 0x123456789abc
             mov [rsp+8], r10
-            mov r11, rax
+            mov r11, [rdi]
+            mov rsi, rdi
             mov r9, rdi
             mov r8, rdi
             mov rcx, rdi
             mov rdx, rdi
-            mov rsi, rdi
             mov eax, 1
             call r11
             add rsp, 0x10
             pop rbp
             ret
-        73 bytes
+        70 bytes
     "#]],
     );
 }
@@ -286,6 +285,84 @@ fn an_unusual_case_is_helped_out_of_line() {
             call r11
             jmp L2
         93 bytes
+    "#]],
+    );
+}
+
+#[test]
+fn a_call_loads_its_target_and_a_load_the_base_of_the_thread() {
+    let (mut b, [object, args]) = Builder::new();
+    let word = b.load(args, ARGS);
+    let memory = b.load(object, SIZE);
+    let target = b.load(memory, ARGS);
+    let result = b.call("fn(i64) -> i64", target, &[word]);
+    let thread = b.op(Op::Thread, &[]);
+    let state = b.load(thread, Field::new("state", -48, Mem::I64));
+    let error = b.load(state, Field::new("state.error", 112, Mem::I64));
+    let zero = b.number(0);
+    b.op(Op::RetIf, &[error, zero]);
+    // Now something may have changed the address, so it is kept.
+    let kept = b.load(memory, ARGS);
+    b.store(memory, ARGS, result);
+    let result = b.call("fn() -> i64", kept, &[]);
+    let one = b.number(1);
+    let twice = b.op(Op::Shl, &[result, one]);
+    let rest = b.op(Op::Sub, &[one, twice]);
+    check(
+        &b.ret(rest),
+        expect![[r#"
+        v0:i64 =  param 0
+        v1:i64 =  param 1
+        v2:i64 =  load v1 args
+        v3:i64 =  load v0 int.size
+        v4:i64 =  load v3 args
+        v5:i64 =  call "fn(i64) -> i64" v4 v2
+        v6:i64 =  thread
+        v7:i64 =  load v6 state
+        v8:i64 =  load v7 state.error
+        v9:i64 =  const 0
+                  ret_if v8 v9
+        v11:i64 = load v3 args
+                  store v3 v5 args
+        v13:i64 = call "fn() -> i64" v11
+        v14:i64 = const 1
+        v15:i64 = shl v13 v14
+        v16:i64 = sub v14 v15
+                  ret v16
+
+            endbr64
+            mov rax, [rsi]
+            push rbp
+            mov rbp, rsp
+            push rbx
+            sub rsp, 8
+            mov rbx, [rdi+0x10]
+            mov r11, [rbx]
+            mov rdi, rax
+            xor eax, eax
+            call r11
+            mov r9, fs:[0xffffffffffffffd0]
+            cmp qword ptr [r9+0x70], 0
+            jne L1
+            mov r9, [rbx]
+            mov [rbx], rax
+            mov r11, r9
+            xor eax, eax
+            call r11
+            shl rax, 1
+            neg rax
+            add rax, 1
+            add rsp, 8
+            pop rbx
+            pop rbp
+            ret
+        L1:
+            xor eax, eax
+            add rsp, 8
+            pop rbx
+            pop rbp
+            ret
+        92 bytes
     "#]],
     );
 }
