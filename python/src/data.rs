@@ -1,5 +1,5 @@
-//! What programs do around their calls: fields of structures, and `byref`,
-//! made faster in place.
+//! What programs do around their calls: fields of structures, `byref`, and the
+//! functions of a library, made faster in place.
 //!
 //! Each function here stands in for one of ctypes, for the most common
 //! arguments alone, and gives what that would give. All other arguments, and
@@ -13,6 +13,7 @@
 
 mod byref;
 mod fields;
+mod libraries;
 
 use std::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64,
@@ -68,6 +69,7 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
         places.extend(fields::places(py)?);
         places.extend(byref::places(py)?);
     }
+    places.extend(libraries::places(py)?);
     Ok(places)
 }
 
