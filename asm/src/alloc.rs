@@ -3,8 +3,9 @@
 //!
 //! A value that lives across a call gets a register that every call of the
 //! trace preserves, other values get any register, and what finds none free
-//! gets a slot of the frame. Since homes never change, every exit of a trace
-//! restores the parameters in the same way.
+//! gets a slot of the frame. Calls out of line do not count, since they are seldom
+//! made: what they might change is kept in the frame meanwhile. Homes never
+//! change, so every exit of a trace restores the parameters in the same way.
 
 use hotcall_tracer::{Op, Refusal, Trace, Ty, Val};
 
@@ -28,8 +29,11 @@ pub(crate) enum Home {
 pub(crate) struct Homes {
     /// For each instruction, where its value lives.
     pub(crate) of: Vec<Home>,
-    /// How many slots the frame needs.
+    /// How many slots the frame needs: homes, and behind them places to keep
+    /// registers in during calls out of line.
     pub(crate) slots: u32,
+    /// How many of them are homes.
+    pub(crate) slot_homes: u32,
     /// The registers that are home to some value.
     pub(crate) used: RegSet,
 }
@@ -61,8 +65,8 @@ pub(crate) fn allocate(
         plan.calls.iter().fold(host.preserved, |set, call| set.and(call.callee.preserved));
     let lasting = preserved.and(LASTING);
     let free = RegSet::of(host.volatile).or(RegSet::of(host.volatile_vectors)).or(lasting);
-    let homes =
-        Homes { of: vec![Home::Nowhere; trace.insts.len()], slots: 0, used: RegSet::default() };
+    let of = vec![Home::Nowhere; trace.insts.len()];
+    let homes = Homes { of, slots: 0, slot_homes: 0, used: RegSet::default() };
     let mut scan = Scan {
         trace,
         plan,
@@ -80,7 +84,28 @@ pub(crate) fn allocate(
             scan.settle(Val(index as u32));
         }
     }
-    Ok(scan.homes)
+    let mut homes = scan.homes;
+    homes.slot_homes = homes.slots;
+    let out_of_line = plan.calls.iter().filter(|call| trace.insts[call.index].op == Op::HelpIf);
+    let kept = out_of_line.map(|call| homes.lost(plan, host, call.index).count() as u32).max();
+    homes.slots += kept.unwrap_or(0);
+    Ok(homes)
+}
+
+impl Homes {
+    /// The registers with values that live on behind the instruction at `index`,
+    /// and that a call by the convention `host` does not preserve.
+    pub(crate) fn lost(
+        &self,
+        plan: &Plan,
+        host: &Convention,
+        index: usize,
+    ) -> impl Iterator<Item = Reg> {
+        self.of[..index].iter().zip(&plan.last).filter_map(move |(home, last)| match home {
+            Home::Reg(reg) if *last > index && !host.preserved.contains(*reg) => Some(*reg),
+            _ => None,
+        })
+    }
 }
 
 impl Scan<'_> {

@@ -5,7 +5,7 @@ use iced_x86::{Code, Register};
 
 use crate::emit::{At, Cond};
 use crate::lower::{Lower, Source};
-use crate::plan::{Fate, constant};
+use crate::plan::constant;
 use crate::regs::{CONSTANT, PASSING, Reg};
 
 impl Lower<'_> {
@@ -20,18 +20,12 @@ impl Lower<'_> {
     pub(crate) fn thread(&mut self, val: Val) {
         let to = self.target(val);
         self.forget(to);
-        self.asm.thread(to, 0);
+        self.asm.load(to, At::thread(0));
         self.write(val, to);
     }
 
     /// The value of `val` is `field` of the object at `base`.
     pub(crate) fn load_field(&mut self, val: Val, base: Val, field: &Field) {
-        if self.plan.fates[base.index()] == Fate::Fold && self.is_thread(base) {
-            let to = self.target(val);
-            self.forget(to);
-            self.asm.thread(to, field.offset);
-            return self.write(val, to);
-        }
         let at = self.address(base, field, CONSTANT);
         match self.target(val) {
             to if to.is_vector() => {

@@ -6,7 +6,7 @@ use hotcall_tracer::{Data, Helper, Ty, Val};
 use iced_x86::Code;
 
 use crate::alloc::Home;
-use crate::emit::{At, Label};
+use crate::emit::{At, Base, Label};
 use crate::lower::{Lower, Source};
 use crate::parmove::{Move, sequence};
 use crate::plan::{CallPlan, Fate, call_args};
@@ -85,7 +85,12 @@ impl<'a> Lower<'a> {
             let Data::Helper(helper) = &self.trace.insts[val.index()].data else {
                 unreachable!("the table says that its data is a helper");
             };
+            let lost: Vec<Reg> = self.homes.lost(self.plan, self.host, val.index()).collect();
+            let place = |nth| self.frame.slot(self.homes.slot_homes + nth);
+            let kept: Vec<(Reg, At)> = lost.into_iter().zip((0..).map(place)).collect();
+            kept.iter().for_each(|(reg, at)| self.asm.store(*at, *reg));
             self.call_helper(call, val, helper);
+            kept.iter().for_each(|(reg, at)| self.asm.load(*reg, *at));
             self.asm.go(back);
         }
     }
@@ -183,7 +188,7 @@ impl<'a> Lower<'a> {
         let inst = &self.trace.insts[val.index()];
         let Data::Field(field) = &inst.data else { unreachable!("only loads are folded") };
         let at = self.address(inst.args[0], field, CONSTANT);
-        if at.base == CONSTANT {
+        if at.base == Base::Reg(CONSTANT) {
             return Some(at);
         }
         self.forget(CONSTANT);
@@ -207,14 +212,14 @@ impl<'a> Lower<'a> {
         };
         let mut done = 0;
         while done < size {
-            let from = At { base, offset: done.cast_signed() };
-            let to = At { base: Reg::RSP, offset: (offset + done).cast_signed() };
+            let from = At::new(base, done.cast_signed());
+            let to = At::new(Reg::RSP, (offset + done).cast_signed());
             done += self.asm.copy_part(to, from, PASSING, size - done);
         }
     }
 
     fn pass_on_stack(&mut self, source: Source, offset: u32) {
-        let at = At { base: Reg::RSP, offset: offset.cast_signed() };
+        let at = At::new(Reg::RSP, offset.cast_signed());
         let from = match source {
             Source::Reg(reg) => reg,
             Source::Number(word) => match i32::try_from(word.cast_signed()) {

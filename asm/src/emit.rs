@@ -60,18 +60,44 @@ impl Cond {
     }
 }
 
+/// What an address is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// What is in this register.
+    Reg(Reg),
+    /// The base of this thread's own storage.
+    Thread,
+}
+
 /// Memory at `base + offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct At {
-    /// The register with the address.
-    pub(crate) base: Reg,
+    /// What it is counted from.
+    pub(crate) base: Base,
     /// Bytes behind it.
     pub(crate) offset: i32,
 }
 
+impl At {
+    /// So many bytes behind the address in a register.
+    pub(crate) const fn new(base: Reg, offset: i32) -> At {
+        At { base: Base::Reg(base), offset }
+    }
+
+    /// So many bytes behind the base of this thread's own storage, whose first
+    /// word is that base.
+    pub(crate) const fn thread(offset: i32) -> At {
+        At { base: Base::Thread, offset }
+    }
+}
+
 impl From<At> for MemoryOperand {
     fn from(at: At) -> MemoryOperand {
-        MemoryOperand::with_base_displ(at.base.full(), at.offset.into())
+        let (none, offset) = (Register::None, at.offset.into());
+        match at.base {
+            Base::Reg(base) => MemoryOperand::with_base_displ(base.full(), offset),
+            Base::Thread => MemoryOperand::new(none, none, 1, offset, 8, false, Register::FS),
+        }
     }
 }
 
@@ -164,13 +190,6 @@ impl Assembler {
     /// Appends an instruction on a register and memory.
     pub(crate) fn rm(&mut self, code: Code, a: Register, at: At) {
         self.put(Instruction::with2(code, a, MemoryOperand::from(at)));
-    }
-
-    /// Loads a word from this thread's own storage: at 0 lies its base.
-    pub(crate) fn thread(&mut self, to: Reg, offset: i32) {
-        let none = Register::None;
-        let at = MemoryOperand::new(none, none, 1, offset.into(), 8, false, Register::FS);
-        self.put(Instruction::with2(Code::Mov_r64_rm64, to.full(), at));
     }
 
     /// `to` gets two times what `from` has.

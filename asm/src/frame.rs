@@ -85,12 +85,12 @@ impl Frame {
     /// Where slot `index` lies.
     pub(crate) fn slot(&self, index: u32) -> At {
         let words = self.saved.iter().count() as u32 + index + 1;
-        At { base: Reg::RBP, offset: -8 * words.cast_signed() }
+        At::new(Reg::RBP, -8 * words.cast_signed())
     }
 
     /// Where a struct lies that a call returns.
     pub(crate) fn returned(&self) -> At {
-        At { base: Reg::RSP, offset: self.outgoing.cast_signed() }
+        At::new(Reg::RSP, self.outgoing.cast_signed())
     }
 
     /// The saved vectors, and where they lie.
@@ -99,7 +99,7 @@ impl Frame {
         self.saved_vectors
             .iter()
             .zip(1..)
-            .map(move |(reg, nth)| (reg, At { base: Reg::RBP, offset: last_slot - 16 * nth }))
+            .map(move |(reg, nth)| (reg, At::new(Reg::RBP, last_slot - 16 * nth)))
     }
 
     /// Builds the frame.
@@ -112,7 +112,7 @@ impl Frame {
         let mut below = self.below;
         while below > PAGE {
             asm.ri(Code::Sub_rm64_imm32, Reg::RSP.full(), PAGE.cast_signed());
-            asm.mi(Code::Or_rm64_imm8, At { base: Reg::RSP, offset: 0 }, 0);
+            asm.mi(Code::Or_rm64_imm8, At::new(Reg::RSP, 0), 0);
             below -= PAGE;
         }
         move_stack_pointer(asm, [Code::Sub_rm64_imm8, Code::Sub_rm64_imm32], below);

@@ -144,11 +144,6 @@ impl Lower<'_> {
             self.load_widened(passing, field.mem, at);
             return passing;
         }
-        if self.plan.fates[val.index()] == Fate::Fold && self.is_thread(val) {
-            self.forget(passing);
-            self.asm.thread(passing, 0);
-            return passing;
-        }
         match self.source(val) {
             Source::Reg(reg) => return reg,
             Source::Number(word) if passing == CONSTANT => self.hold(word),
@@ -159,11 +154,6 @@ impl Lower<'_> {
             }
         }
         passing
-    }
-
-    /// Whether `val` is the base of this thread's own storage.
-    pub(crate) fn is_thread(&self, val: Val) -> bool {
-        self.trace.insts[val.index()].op == Op::Thread
     }
 
     /// Puts `word` in [`CONSTANT`], unless it is there.
@@ -184,7 +174,10 @@ impl Lower<'_> {
     /// The memory of `field` in the object at `base`, whose address may go
     /// through `passing`.
     pub(crate) fn address(&mut self, base: Val, field: &Field, passing: Reg) -> At {
-        At { base: self.read(base, passing), offset: field.offset }
+        match (self.plan.fates[base.index()], self.trace.insts[base.index()].op) {
+            (Fate::Fold, Op::Thread) => At::thread(field.offset),
+            _ => At::new(self.read(base, passing), field.offset),
+        }
     }
 
     /// The register in which a word, the value of `val`, is to be made:

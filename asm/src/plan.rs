@@ -87,7 +87,7 @@ impl Plan {
         let fates = fates(trace, &uses);
         let calls = place_calls(trace, &fates, host)?;
         let last = last_uses(trace, &fates);
-        let across = lives_across(&last, &calls);
+        let across = lives_across(trace, &last, &calls);
         let hints = hints(trace, &last, &calls);
         let tail = tail_call(trace, &calls);
         Ok(Plan { fates, last, across, hints, calls, tail })
@@ -166,7 +166,7 @@ fn fates(trace: &Trace, uses: &[u32]) -> Vec<Fate> {
 
 /// Folds what gives an address: the loads of a target into its call, if nothing
 /// that stands between can change what they read, and the base of this thread's
-/// own storage into a load from there.
+/// own storage, if nothing but that is needed of it, into all that use it.
 fn fold_addresses(trace: &Trace, uses: &[u32], fates: &mut [Fate]) {
     let is_pure = |inst: &Inst| matches!(inst.effect(), Effect::Pure | Effect::Read);
     for (index, inst) in trace.insts.iter().enumerate() {
@@ -186,11 +186,14 @@ fn fold_addresses(trace: &Trace, uses: &[u32], fates: &mut [Fate]) {
             fates[address] = Fate::Fold;
             user = address;
         }
-        if inst.op == Op::Load && matches!(&inst.data, Data::Field(field) if field.mem == Mem::I64)
-        {
-            let base = inst.args[0].index();
-            if trace.insts[base].op == Op::Thread && uses[base] == 1 {
-                fates[base] = Fate::Fold;
+        if inst.op == Op::Thread && fates[index] == Fate::Emit {
+            let base = Val(index as u32);
+            let is_base =
+                |user: &&Inst| matches!(user.op, Op::Load | Op::Store) && user.args[0] == base;
+            let others = |user: &Inst| user.args.iter().filter(|arg| **arg == base).count() > 1;
+            let users: Vec<_> = trace.insts.iter().filter(is_base).collect();
+            if users.len() as u32 == uses[index] && !users.into_iter().any(others) {
+                fates[index] = Fate::Fold;
             }
         }
     }
@@ -291,7 +294,10 @@ fn last_uses(trace: &Trace, fates: &[Fate]) -> Vec<usize> {
 }
 
 /// Whether a call stands between the definition and the last use of each value.
-fn lives_across(last: &[usize], calls: &[CallPlan]) -> Vec<bool> {
+/// Calls out of line do not count: they keep what they may change.
+fn lives_across(trace: &Trace, last: &[usize], calls: &[CallPlan]) -> Vec<bool> {
+    let in_line = |call: &&CallPlan| trace.insts[call.index].op != Op::HelpIf;
+    let calls: Vec<&CallPlan> = calls.iter().filter(in_line).collect();
     let interrupted = |(def, &last): (usize, &usize)| {
         let next = calls.partition_point(|call| call.index <= def);
         calls.get(next).is_some_and(|call| call.index < last)
