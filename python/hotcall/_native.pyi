@@ -1,5 +1,6 @@
 """The native half of the package; use ``hotcall`` itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 __version__: str
@@ -15,6 +16,9 @@ def set_options(function: object, gil: str | None = None) -> None:
 
 def uninstall() -> None:
     """Put everything back."""
+
+def bind(function: object) -> Callable[..., Any]:
+    """A built-in function over a ctypes function."""
 
 def explain(caller: str, function: object) -> dict[str, Any]:
     """What is known of a ctypes function."""

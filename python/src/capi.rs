@@ -70,6 +70,19 @@ unsafe extern "C-unwind" {
 /// Source: PEP 590.
 pub(crate) const ARGUMENTS_OFFSET: u64 = 1 << 63;
 
+/// Arguments as an array, and names of keywords. Source: CPython's methodobject.h.
+pub(crate) const FASTCALL_WITH_KEYWORDS: u64 = 0x82;
+
+/// An entry of a table of built-in functions.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Method {
+    pub(crate) name: u64,
+    pub(crate) function: u64,
+    pub(crate) flags: u64,
+    pub(crate) doc: u64,
+}
+
 /// The address of a symbol that CPython exports, if it does.
 pub(crate) fn symbol(name: &CStr) -> Option<u64> {
     // SAFETY: the name is a C string.

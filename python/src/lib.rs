@@ -8,10 +8,11 @@
 //! are what rules and stubs call; `detour` runs Python code for arguments that need it,
 //! unless `observers` says that nobody could see it. `report` shows it all.
 //!
-//! Beside calls, `data` makes fields of structures and `byref` faster.
+//! Beside calls, `bound` makes built-in functions of ctypes functions, and `data` makes fields of structures and `byref` faster.
 
 #![deny(unsafe_code)]
 
+mod bound;
 mod boxes;
 mod capi;
 mod check;
@@ -168,6 +169,12 @@ fn uninstall(py: Python<'_>) -> PyResult<()> {
     }
 }
 
+/// A built-in function over a ctypes function.
+#[pyfunction]
+fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    bound::bind(function)
+}
+
 /// What is known of a ctypes function.
 #[pyfunction]
 fn explain<'py>(
@@ -213,6 +220,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(install, module)?)?;
     module.add_function(wrap_pyfunction!(uninstall, module)?)?;
     module.add_function(wrap_pyfunction!(set_options, module)?)?;
+    module.add_function(wrap_pyfunction!(bind, module)?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;
     module.add_function(wrap_pyfunction!(stats, module)?)?;
     module.add_function(wrap_pyfunction!(status, module)?)

@@ -11,7 +11,7 @@ use hotcall_tracer::{Field, Mem};
 use pyo3::prelude::*;
 
 use super::data;
-use crate::capi;
+use crate::capi::{self, FASTCALL_WITH_KEYWORDS, Method};
 use crate::hook::{Original, Place};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER, Layout, METHOD_DEF, METHOD_SELF};
@@ -21,19 +21,6 @@ use crate::raw::{Object, Owned};
 const METHOD_CALL: Field = Field::new("method.call", 48, Mem::I64);
 /// The module of a built-in function.
 const METHOD_MODULE: Field = Field::new("method.module", 32, Mem::I64);
-
-/// Arguments as an array, and names of keywords. Source: CPython's methodobject.h.
-const FASTCALL_WITH_KEYWORDS: u64 = 0x82;
-
-/// An entry of a table of methods.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Method {
-    name: u64,
-    function: u64,
-    flags: u64,
-    doc: u64,
-}
 
 static DEFINITION: Original = Original::new();
 static CALL: Original = Original::new();
