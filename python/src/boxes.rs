@@ -116,7 +116,6 @@ impl Shelf {
     }
 
     /// Puts a new object in the place of the older one; gives it on.
-    #[cold]
     fn put(&self, fresh: u64) -> u64 {
         if fresh != 0 {
             // SAFETY: a new object, whose other reference is the caller's.
@@ -187,9 +186,25 @@ unsafe extern "C-unwind" fn box_double(value: f64) -> u64 {
             unsafe { float.set(FLOAT_VALUE, value.to_bits()) };
             float.address()
         }
-        // SAFETY: the GIL is held.
-        None => FLOATS.put(unsafe { capi::PyFloat_FromDouble(value) }),
+        None => new_float(value),
     }
+}
+
+/// A new float on its shelf. What is seldom done is a function of its own, so
+/// that the rest needs no frame.
+#[cold]
+#[inline(never)]
+fn new_float(value: f64) -> u64 {
+    // SAFETY: the GIL is held.
+    FLOATS.put(unsafe { capi::PyFloat_FromDouble(value) })
+}
+
+/// A new int on a shelf, of a word that has no more digits signed than unsigned.
+#[cold]
+#[inline(never)]
+fn new_int(shelf: &Shelf, word: u64) -> u64 {
+    // SAFETY: the GIL is held.
+    shelf.put(unsafe { capi::PyLong_FromLong(word) })
 }
 
 unsafe extern "C-unwind" fn box_signed(word: u64) -> u64 {
@@ -232,8 +247,7 @@ fn box_magnitude(word: u64, negative: bool) -> Option<u64> {
         _ => return None,
     };
     let Some(int) = shelf.reuse() else {
-        // SAFETY: the GIL is held, and the word is below 2^60 either way.
-        return Some(shelf.put(unsafe { capi::PyLong_FromLong(word) }));
+        return Some(new_int(shelf, word));
     };
     let digit = DIGIT.load(Relaxed);
     let size = match (negative, digit) {
