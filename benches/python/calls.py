@@ -25,6 +25,7 @@ def groups_of(case, libraries, ext):
         outside.append(Contender((case.label, gil, "extension"), wrapped, case.args))
         plain.append(Contender((case.label, gil, "ctypes"), function, case.args))
         hot.append(Contender((case.label, gil, "hotcall"), function, case.args))
+        hot.append(Contender((case.label, gil, "bound"), hotcall.bind(function), case.args))
     return [Group(outside), Group(plain), Group(hot, hotcall.install, hotcall.uninstall)]
 
 

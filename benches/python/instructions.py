@@ -20,7 +20,7 @@ from timing import make_loop
 
 CALLS = 1000
 LABELS = ["int()", "int(int)", "int(int, int)", "double(double)", "size_t(char *)", "5 ints, 5 doubles"]
-COLUMNS = ["extension", "ctypes", "stub", "interpreter"]
+COLUMNS = ["extension", "ctypes", "stub", "bound", "interpreter"]
 MARK = "nothing"
 """The C function at whose entry callgrind writes what it counted since the last one."""
 
@@ -33,6 +33,7 @@ def contenders(ext, libraries, label):
         yield gil, "extension", cases.extension_function(ext, case, gil), case.args
         yield gil, "ctypes", function, case.args
         yield gil, "hotcall", function, case.args
+        yield gil, "bound", hotcall.bind(function), case.args
 
 
 def count_here(ext, libraries):
@@ -44,7 +45,7 @@ def count_here(ext, libraries):
         ext.held_nothing(0)
         for label in LABELS:
             for _gil, name, function, args in contenders(ext, libraries, label):
-                if name == "hotcall":
+                if name in ("hotcall", "bound"):
                     hotcall.install()
                 loop = make_loop(len(args))
                 loop(repeat(None, 100), function, args)
@@ -85,7 +86,7 @@ def show(stubs, interpreter):
         print(f"\nInstructions a call, without the loop; the GIL is {gil}")
         print(f"{'':20}" + "".join(f"{column:>12}" for column in COLUMNS))
         for label in LABELS:
-            row = [stubs[label, gil, name] for name in ("extension", "ctypes", "hotcall")]
+            row = [stubs[label, gil, name] for name in ("extension", "ctypes", "hotcall", "bound")]
             row.append(interpreter[label, gil, "hotcall"])
             print(f"{label:20}" + "".join(f"{amount:12.0f}" for amount in row))
 

@@ -1,6 +1,7 @@
 """The history of the comparison: a CSV file for each Python version, with a row for each call on each date.
 
-All columns but the first four are ratios to the extension that treats the GIL in the same way: medians of many rounds.
+All columns but the first four are ratios to the extension: medians of many rounds. It is the one that treats the GIL in
+the same way, unless the column says that it holds it.
 """
 
 import csv
@@ -16,6 +17,10 @@ COLUMNS = [
     "stub_pydll",
     "interpreter_cdll",
     "interpreter_pydll",
+    "bound_cdll",
+    "bound_pydll",
+    "stub_cdll_to_held",
+    "bound_cdll_to_held",
 ]
 
 
@@ -75,10 +80,11 @@ def row_of(date, label, measured):
     """The row of one call."""
     stubs, interpreter = measured.stubs[label], measured.interpreter[label]
 
-    def ratio(timed, gil, name):
-        return f"{timed[f'{gil} {name}'].over(timed[f'{gil} extension']).median:.2f}"
+    def ratio(timed, gil, name, over=None):
+        return f"{timed[f'{gil} {name}'].over(timed[f'{over or gil} extension']).median:.2f}"
 
     values = [date, label, *(f"{stubs[f'{gil} extension'].least:.1f}" for gil in ("released", "held"))]
-    for timed, name in ((stubs, "ctypes"), (stubs, "hotcall"), (interpreter, "hotcall")):
+    for timed, name in ((stubs, "ctypes"), (stubs, "hotcall"), (interpreter, "hotcall"), (stubs, "bound")):
         values += [ratio(timed, gil, name) for gil in ("released", "held")]
+    values += [ratio(stubs, "released", name, over="held") for name in ("hotcall", "bound")]
     return dict(zip(COLUMNS, values, strict=True))

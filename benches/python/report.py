@@ -51,15 +51,16 @@ def show(measured):
 
 def show_stubs(measured, gil, title):
     print(f"\n{title}; ratios to the extension that does the same")
-    print(f"{'':24} {'extension':>10} {'ctypes':>10} {'hotcall':>10}   {'ctypes':>14} {'hotcall':>12} {'bytes':>7}")
+    columns = ("extension", "ctypes", "hotcall", "bound")
+    print(f"{'':24} {''.join(f'{name:>11}' for name in columns)}   {'ctypes':>14} {'hotcall':>12} {'bound':>12} {'bytes':>7}")
     for label, timed in measured.stubs.items():
-        extension, plain, hot = (timed[f"{gil} {name}"] for name in ("extension", "ctypes", "hotcall"))
-        times = " ".join(f"{result.least:7.1f} ns" for result in (extension, plain, hot))
+        extension, *others = results = [timed[f"{gil} {name}"] for name in columns]
+        times = " ".join(f"{result.least:7.1f} ns" for result in results)
+        plain, hot, bound = (other.over(extension) for other in others)
         size = measured.sizes[label] if gil == "released" else ""
-        print(f"{label:24} {times}   {plain.over(extension)!s:>14} {hot.over(extension)!s:>12} {size:>7}")
-    for name in ("ctypes", "hotcall"):
-        mean = geometric_mean(stub_ratios(measured, gil, name).values())
-        print(f"{f'geometric mean, {name}':58}   {'' if name == 'ctypes' else ' ' * 15}{mean!s:>14}")
+        print(f"{label:24} {times}   {plain!s:>14} {hot!s:>12} {bound!s:>12} {size:>7}")
+    means = [geometric_mean(stub_ratios(measured, gil, name).values()) for name in columns[1:]]
+    print(f"{'geometric mean':71} {means[0]!s:>14} {means[1]!s:>12} {means[2]!s:>12}")
 
 
 def show_gil(contenders):
@@ -108,6 +109,12 @@ def show_targets(measured):
     for gil, limit in (("released", 1.15), ("held", 1.3)):
         ratios = medians(stub_ratios(measured, gil, "hotcall", SIMPLE))
         at_most(f"{GILS[gil].partition(',')[0]}, simple calls: times the extension", ratios, limit)
+    drop_in = 1.15 if sys.version_info < (3, 12) else 1.0
+    for gil, title in GILS.items():
+        for name, limit in (("hotcall", drop_in), ("bound", 0.8)):
+            ratios = medians(stub_ratios(measured, gil, name, SIMPLE, over="held"))
+            what = f"{title.partition(',')[0]}, {name}, simple calls: times the extension that holds the GIL, geometric mean"
+            at_most(what, {f"of {len(ratios)}": statistics.geometric_mean(ratios.values())}, limit)
     for gil in GILS:
         slower = {label: timed[f"{gil} hotcall"].over(timed[f"{gil} ctypes"]) for label, timed in measured.interpreter.items()}
         at_most(f"interpreter, {GILS[gil].partition(',')[0]}: share of ctypes' time", medians(slower), 0.5)
@@ -132,10 +139,10 @@ def at_most(what, values, limit, form=".2f"):
     print(f"{verdict}  {what}: at most {limit}; {values[worst]:{form}} ({worst}){mean}")
 
 
-def stub_ratios(measured, gil, name, labels=None):
-    """The ratios to the extension by label."""
+def stub_ratios(measured, gil, name, labels=None, over=None):
+    """The ratios to the extension by label; `over` says which extension, if it is not the one that treats the GIL alike."""
     return {
-        label: timed[f"{gil} {name}"].over(timed[f"{gil} extension"])
+        label: timed[f"{gil} {name}"].over(timed[f"{over or gil} extension"])
         for label, timed in measured.stubs.items()
         if labels is None or label in labels
     }
