@@ -47,6 +47,7 @@ enum Monitor {
     SleepBarrier,
     LooksOnceMore,
     Sleeps,
+    WakesUp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +62,10 @@ struct State {
     request: Request,
     /// Whether nobody watches.
     away: bool,
+    /// Whether that is because the monitor sleeps, or is about to.
+    asleep: bool,
+    /// Whether the monitor has been called since.
+    called: bool,
     /// Whether the monitor has the lock of decisions. The thread takes it and
     /// gives it back in one step.
     deciding: bool,
@@ -78,6 +83,8 @@ impl State {
             turn: 0,
             request: Request::Nothing,
             away: false,
+            asleep: false,
+            called: false,
             deciding: false,
             has_gil: true,
         }
@@ -122,13 +129,14 @@ impl State {
             Thread::LendSlowly if self.deciding => return None,
             Thread::LendSlowly => {
                 next.flush();
-                if self.request != Request::Stolen {
+                if self.asleep {
+                    // It has the GIL still; the monitor will look at its call.
+                    next.asleep = false;
+                    next.away = false;
+                    next.called = true;
+                } else if self.request != Request::Stolen {
                     next.request = Request::Released;
                     next.has_gil = false;
-                }
-                if self.monitor == Monitor::Sleeps {
-                    next.monitor = Monitor::Looks;
-                    next.away = false;
                 }
                 Thread::InCall
             }
@@ -169,6 +177,7 @@ impl State {
                 let mut sleepy = self.clone();
                 sleepy.monitor = Monitor::SleepBarrier;
                 sleepy.away = true;
+                sleepy.asleep = true;
                 let mut choices = vec![sleepy];
                 if self.is_under_way() {
                     next.monitor = Monitor::Decides(self.turn);
@@ -214,12 +223,16 @@ impl State {
                 }
                 Monitor::LooksOnceMore
             }
-            Monitor::LooksOnceMore if self.is_under_way() => {
+            Monitor::LooksOnceMore if self.is_under_way() => Monitor::WakesUp,
+            Monitor::LooksOnceMore => Monitor::Sleeps,
+            Monitor::Sleeps if self.called => Monitor::WakesUp,
+            Monitor::Sleeps => return vec![],
+            Monitor::WakesUp => {
                 next.away = false;
+                next.asleep = false;
+                next.called = false;
                 Monitor::Looks
             }
-            Monitor::LooksOnceMore => Monitor::Sleeps,
-            Monitor::Sleeps => return vec![],
         };
         vec![next]
     }
@@ -233,8 +246,8 @@ impl State {
         if self.monitor == Monitor::Releases && !(lends && self.has_gil) {
             return Some("the monitor releases a GIL that is not lent");
         }
-        let unwatched = self.monitor == Monitor::Sleeps && self.thread == Thread::InCall;
-        if unwatched && self.has_gil {
+        let unwatched = self.monitor == Monitor::Sleeps && !self.called;
+        if unwatched && self.thread == Thread::InCall && self.has_gil {
             return Some("nobody watches a call that has lent the GIL");
         }
         None

@@ -65,8 +65,9 @@ pub(crate) static THEFTS: AtomicU64 = AtomicU64::new(0);
 /// thread is long.
 const CALLS_BETWEEN_THEFTS: u64 = 1000;
 
-/// Releases the GIL of a thread that has just lent it, since nobody watches; or
-/// has the thread yield, when others wait: the word is its record. Gives 0.
+/// Called by a thread that has just lent the GIL while nobody watches: has the
+/// monitor watch, or else releases the GIL; and has the thread yield, when others
+/// wait. The word is its record. Gives 0.
 pub(crate) static LEND_SLOWLY: Helper =
     Helper { name: "lend_slowly", entry: Entry::WW(lend_slowly), effect: Effect::Effect };
 /// Does what is asked of a thread that comes back, which has the GIL then: the
@@ -179,22 +180,22 @@ unsafe extern "C-unwind" fn lend_slowly(record: u64) -> u64 {
     let Some(lending) = LENDING.get() else { return 0 };
     let record = record_at(record);
     keeping_errno(|| {
-        let guard = deciding();
-        let request = record.request.load(SeqCst);
-        if request == STOLEN {
-            // The monitor was on its way to sleep, and saw this call.
+        if monitor::call_back() {
             return;
         }
-        if DESK.away.load(SeqCst) == CROWDED {
-            if request == NOTHING && now() > record.until.load(Relaxed) {
-                record.request.store(YIELD, SeqCst);
-            }
+        let guard = deciding();
+        let request = record.request.load(SeqCst);
+        let is_crowded = DESK.away.load(SeqCst) == CROWDED;
+        if is_crowded && request == NOTHING && now() > record.until.load(Relaxed) {
+            record.request.store(YIELD, SeqCst);
+        }
+        // The monitor may have been on its way to sleep, and seen this call.
+        if is_crowded || request == STOLEN {
             return;
         }
         record.request.store(RELEASED, SeqCst);
         drop(guard);
         let state = record.state.load(Relaxed);
-        monitor::call_back();
         // SAFETY: this thread's own state, which holds the GIL: nobody steals
         // from a record whose request says that it was released.
         unsafe { lending.current.set(state) };

@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 
 use super::LENDING;
 use super::record::{CROWDED, DESK, Record};
-use crate::capi::{PyEval_RestoreThread, PyEval_SaveThread};
+use crate::capi::{
+    PyEval_RestoreThread, PyEval_SaveThread, PyInterpreterState_Get, PyInterpreterState_ThreadHead,
+    PyThreadState_Next,
+};
 use crate::helpers::keeping_errno;
 
 /// How often calls have given other threads a chance.
@@ -24,7 +27,7 @@ pub(crate) static YIELDS: AtomicU64 = AtomicU64::new(0);
 
 /// A release that takes longer has woken up a thread, most likely: it makes a
 /// system call then.
-const WAKING: Duration = Duration::from_nanos(800);
+const WAKING: Duration = Duration::from_nanos(1200);
 /// A thread that gets the GIL back later than this has met one that computes.
 const WAITING: Duration = Duration::from_micros(20);
 /// The time in which a thread that was woken up takes the GIL.
@@ -44,9 +47,12 @@ static MET: AtomicU64 = AtomicU64::new(0);
 /// would do harm, since it has the other thread's patience begin anew.
 pub(super) fn yield_gil(record: &Record, state: u64) {
     let Some(lending) = LENDING.get() else { return };
-    YIELDS.fetch_add(1, Relaxed);
     // SAFETY: this thread's own state, which still holds the GIL.
     unsafe { lending.current.set(state) };
+    if is_alone() {
+        return crowded(false);
+    }
+    YIELDS.fetch_add(1, Relaxed);
     let is_awaited = keeping_errno(|| {
         let started = Instant::now();
         // SAFETY: see above.
@@ -69,6 +75,17 @@ pub(super) fn yield_gil(record: &Record, state: u64) {
         MET.store(now, Relaxed);
     }
     record.until.store(now + nanos(BURST), Relaxed);
+}
+
+/// Whether the interpreter has no other thread. This one has the GIL.
+fn is_alone() -> bool {
+    // SAFETY: the GIL is held.
+    let interpreter = unsafe { PyInterpreterState_Get() };
+    // SAFETY: with the GIL held the list of threads stays as it is, but for
+    // threads that are put before its head.
+    let first = unsafe { PyInterpreterState_ThreadHead(interpreter) };
+    // SAFETY: see above.
+    unsafe { PyThreadState_Next(first) == 0 }
 }
 
 /// Notes whether other threads wait for the GIL now and then.

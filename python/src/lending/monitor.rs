@@ -81,33 +81,41 @@ fn thread() -> MutexGuard<'static, Option<JoinHandle<()>>> {
     THREAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sees to it that somebody watches soon. Called by a thread that lends.
+/// Has the monitor watch, if it sleeps or is not there: it will look at calls that
+/// have lent by then. False if it cannot be had just now.
+///
+/// What the desk says is changed first. The caller has the GIL, and has lent it
+/// already, so that nobody else lends before the monitor knows.
 #[cold]
-pub(super) fn call_back() {
-    match DESK.away.load(Relaxed) {
-        // A command to end stands.
-        ASLEEP if COMMAND.compare_exchange(GO_ON, WAKE, SeqCst, SeqCst).is_ok() => rouse(),
+pub(super) fn call_back() -> bool {
+    match DESK.away.load(SeqCst) {
+        ASLEEP => wake(),
         ABSENT => start(),
-        _ => {}
+        _ => false,
     }
 }
 
-/// Starts the monitor, unless it runs.
-fn start() {
+/// Wakes the monitor; false if it is awake. If it has been told to end, it looks
+/// once more before it does.
+fn wake() -> bool {
+    let asleep = DESK.away.compare_exchange(ASLEEP, 0, SeqCst, SeqCst).is_ok();
+    if asleep && COMMAND.compare_exchange(GO_ON, WAKE, SeqCst, SeqCst).is_ok() {
+        rouse();
+    }
+    asleep
+}
+
+/// Starts the monitor; false if it runs, or cannot be started.
+fn start() -> bool {
     let mut thread = thread();
     if !ENDED.load(SeqCst) {
-        return;
+        return false;
     }
     drop(thread.take());
     ENDED.store(false, SeqCst);
     COMMAND.store(GO_ON, SeqCst);
-    let started = without_signals(|| {
-        if DENY.load(Relaxed) {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        let builder = std::thread::Builder::new().name("hotcall-monitor".into());
-        builder.stack_size(256 << 10).spawn(run)
-    });
+    DESK.away.store(0, SeqCst);
+    let started = register_barrier().and_then(|()| without_signals(spawn));
     match started {
         Ok(started) => *thread = Some(started),
         Err(_) => {
@@ -115,6 +123,15 @@ fn start() {
             DESK.away.store(DENIED, SeqCst);
         }
     }
+    thread.is_some()
+}
+
+fn spawn() -> io::Result<JoinHandle<()>> {
+    if DENY.load(Relaxed) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    let builder = std::thread::Builder::new().name("hotcall-monitor".into());
+    builder.stack_size(256 << 10).spawn(run)
 }
 
 /// Runs `work` with all signals blocked, as the threads that it starts will be.
@@ -185,34 +202,31 @@ struct Watch {
 fn run() {
     // SAFETY: it may be asked at any time.
     NUMBER.store(unsafe { libc::gettid() }, SeqCst);
-    let watched = register_barrier().is_ok();
-    if watched {
-        watch();
-    }
-    DESK.away.store(if watched { ABSENT } else { DENIED }, SeqCst);
+    let away = if watch() { ABSENT } else { DENIED };
+    DESK.away.store(away, SeqCst);
     // Somebody may have lent meanwhile, and nobody watches any more.
-    if watched
-        && barrier().is_ok()
+    if barrier().is_ok()
         && let Some((record, turn)) = under_way()
     {
-        steal(record, turn, ABSENT);
+        steal(record, turn, away);
     }
     ENDED.store(true, SeqCst);
 }
 
-/// Looks at the desk until it is told to end, or can watch no more.
-fn watch() {
+/// Looks at the desk until it is told to end; false if it can watch no more.
+fn watch() -> bool {
     let mut watch = Watch { seen: (0, 0), active: Instant::now(), pause: FIRST_LOOK };
-    DESK.away.store(0, SeqCst);
     loop {
         if wait(Some(watch.pause)) == END {
-            return;
+            return true;
         }
         watch.look();
         let idle = if DESK.away.load(SeqCst) == CROWDED { CROWDED_IDLE } else { IDLE };
         if watch.active.elapsed() > idle {
-            if !sleep() {
-                return;
+            match sleep() {
+                Ok(WAKE | GO_ON) => {}
+                Ok(_) => return true,
+                Err(_) => return false,
             }
             watch.active = Instant::now();
             watch.pause = FIRST_LOOK;
@@ -228,17 +242,15 @@ fn under_way() -> Option<(&'static Record, u64)> {
     lent.then_some((record, turn))
 }
 
-/// Sleeps until a call wakes it; false if it is to end.
-fn sleep() -> bool {
+/// Sleeps until it is given a command, unless a call is under way.
+fn sleep() -> io::Result<u32> {
     DESK.away.store(ASLEEP, SeqCst);
-    if barrier().is_err() {
-        return false;
+    barrier()?;
+    let command = if under_way().is_none() { wait(None) } else { GO_ON };
+    if command != END {
+        DESK.away.store(0, SeqCst);
     }
-    if under_way().is_none() && wait(None) == END {
-        return false;
-    }
-    DESK.away.store(0, SeqCst);
-    true
+    Ok(command)
 }
 
 impl Watch {
