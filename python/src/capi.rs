@@ -62,7 +62,6 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyTuple_Size(tuple: u64) -> isize;
     pub(crate) fn PyTuple_GetItem(tuple: u64, index: isize) -> u64;
     pub(crate) fn PyTuple_SetItem(tuple: u64, index: isize, item: u64) -> c_int;
-    pub(crate) fn PyCapsule_GetPointer(capsule: u64, name: *const c_char) -> u64;
 
     pub(crate) static PyExc_ValueError: u64;
     pub(crate) static _Py_NoneStruct: u8;

@@ -3,7 +3,7 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyCapsule, PyType};
 
 use crate::declare::{ArgRule, Kind, Reader, ResultRule, info};
 use crate::kinds::handle;
@@ -79,6 +79,9 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
             }
         }
     }
+    let capsule = PyCapsule::new_with_value(py, 7_u64, c"hotcall").map_err(fail)?;
+    let pointer = capsule.pointer_checked(Some(c"hotcall")).map_err(fail)?.as_ptr() as u64;
+    row("capsule.pointer", handle(&capsule).word(layout::CAPSULE_POINTER), pointer)?;
     let bytes = pyo3::types::PyBytes::new(py, b"xyz");
     row("bytes.size", handle(bytes.as_any()).word(layout::BYTES_SIZE), 3)?;
     row("bytes.first", handle(bytes.as_any()).word(layout::BYTES_FIRST), u64::from(b'x'))

@@ -8,17 +8,15 @@
 
 #![allow(unsafe_code, reason = "calls into CPython")]
 
-use std::ffi::{c_char, c_int};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::ffi::c_char;
 
 use hotcall_tracer::{Effect, Entry, Helper};
 
 use crate::capi::{
     _Py_NoneStruct, Py_DecRef, Py_IncRef, PyBool_FromLong, PyBytes_FromString,
-    PyBytes_FromStringAndSize, PyCapsule_GetPointer, PyDict_GetItemWithError, PyErr_Clear,
-    PyErr_Occurred, PyErr_SetString, PyEval_RestoreThread, PyEval_SaveThread, PyExc_ValueError,
-    PyFloat_FromDouble, PyLong_AsUnsignedLongLongMask, PyLong_FromLong, PyLong_FromUnsignedLong,
-    PyObject_CallFunctionObjArgs, PyThreadState_GetDict, PyUnicode_FromWideChar,
+    PyBytes_FromStringAndSize, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyEval_RestoreThread,
+    PyEval_SaveThread, PyExc_ValueError, PyFloat_FromDouble, PyLong_AsUnsignedLongLongMask,
+    PyLong_FromLong, PyLong_FromUnsignedLong, PyObject_CallFunctionObjArgs, PyUnicode_FromWideChar,
     PyUnicode_GetLength, PyUnicode_ReadChar,
 };
 
@@ -35,10 +33,6 @@ helpers! {
     SAVE_THREAD "save_thread" W PyEval_SaveThread Effect;
     /// Takes the GIL back for the thread state. errno is kept.
     RESTORE_THREAD "restore_thread" WV PyEval_RestoreThread Effect;
-    /// The address of this thread's private errno, or 0 before ctypes made it.
-    ERRNO_SPACE "errno_space" W errno_space Read;
-    /// Exchanges errno and the private errno at the address.
-    SWAP_ERRNO "swap_errno" WV swap_errno Effect;
     /// Not 0 if a Python exception is set.
     ERROR_PENDING "error_pending" W PyErr_Occurred Effect;
     /// The value of an exact int or bool modulo 2^64.
@@ -87,38 +81,6 @@ unsafe extern "C-unwind" fn release_if(condition: u64, object: u64) -> u64 {
         unsafe { Py_DecRef(object) };
     }
     0
-}
-
-/// Exchanges errno with the word's int.
-unsafe extern "C-unwind" fn swap_errno(space: u64) {
-    // SAFETY: the C library gives a valid address for as long as the thread runs.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: `space` came from `errno_space` in this thread, whose dictionary
-    // keeps the capsule and its two ints alive.
-    unsafe { std::ptr::swap(errno, space as *mut c_int) };
-}
-
-/// The string under which ctypes keeps a thread's private errno.
-static ERRNO_KEY: AtomicU64 = AtomicU64::new(0);
-
-/// Sets that string, which must live as long as the process.
-pub(crate) fn set_errno_key(key: u64) {
-    ERRNO_KEY.store(key, Relaxed);
-}
-
-unsafe extern "C-unwind" fn errno_space() -> u64 {
-    // SAFETY: the GIL is held.
-    let dict = unsafe { PyThreadState_GetDict() };
-    if dict == 0 {
-        return 0;
-    }
-    // SAFETY: a dict, and a str.
-    let capsule = unsafe { PyDict_GetItemWithError(dict, ERRNO_KEY.load(Relaxed)) };
-    if capsule == 0 {
-        return 0;
-    }
-    // SAFETY: ctypes alone puts an object there, a capsule of this name.
-    unsafe { PyCapsule_GetPointer(capsule, c"_ctypes pymem".as_ptr()) }
 }
 
 unsafe extern "C-unwind" fn wchar_of(text: u64) -> u64 {

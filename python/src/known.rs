@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcall_core::{CType, PreparedCall};
-use hotcall_tracer::{Refusal, Symbol};
+use hotcall_tracer::{Field, Refusal, Symbol};
 
 use crate::boxes::Boxing;
 use crate::classes::Classes;
@@ -26,6 +26,8 @@ pub(crate) struct Known {
     pub(crate) current: Option<Current>,
     /// How the GIL is lent, or why it cannot be.
     pub(crate) lending: Result<&'static Lending, String>,
+    /// Where errno lies, from the base of a thread's storage, if that is known.
+    pub(crate) errno: Option<Field>,
     /// How numbers become objects.
     pub(crate) boxing: &'static Boxing,
     pub(crate) none: Symbol,

@@ -96,6 +96,8 @@ pub(crate) const TYPE_NEW: Field = Field::new("type.new", 312, Mem::I64);
 pub(crate) const TYPE_MRO: Field = Field::new("type.mro", 344, Mem::I64);
 /// A number that a type loses when it, or a base of it, is modified.
 pub(crate) const TYPE_VERSION: Field = Field::new("type.version", 384, Mem::U32);
+/// What a capsule holds.
+pub(crate) const CAPSULE_POINTER: Field = Field::new("capsule.pointer", 16, Mem::I64);
 /// The definition of a built-in method.
 pub(crate) const METHOD_DEF: Field = Field::new("method.def", 16, Mem::I64);
 /// What a built-in method is bound to.

@@ -4,8 +4,8 @@
 //! A call flows through the files in this order: `hook` makes CPython enter
 //! `enter`; `runtime` finds the call site; `declare` has read the function's
 //! declaration, by the rows of `layout` and the types of `kinds`; `rules` says
-//! what the call does, read live or recorded; `helpers`, `boxes` and `instance`
-//! are what rules and stubs call; `detour` runs Python code for arguments that need it,
+//! what the call does, read live or recorded; `helpers`, `boxes`, `errno` and
+//! `instance` are what rules and stubs call; `detour` runs Python code for arguments that need it,
 //! unless `observers` says that nobody could see it. `report` shows it all.
 //!
 //! Beside calls, `bound` makes built-in functions of ctypes functions, and `data` makes fields of structures and `byref` faster.
@@ -23,6 +23,7 @@ mod data;
 mod declare;
 mod detour;
 mod enter;
+mod errno;
 mod gil;
 mod heat;
 mod helpers;
@@ -74,7 +75,7 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     let simple = simple.map_err(|error| error.to_string())?;
     instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
     let key = pyo3::types::PyString::intern(py, "ctypes.error_object").into_ptr();
-    helpers::set_errno_key(key as u64);
+    errno::set_key(key as u64);
     observers::learn(py).map_err(|error| error.to_string())?;
     let current = current::find(py, py.version_info().minor);
     let lending = lending::prepare(py, current.as_ref());
@@ -85,6 +86,7 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     };
     let truths = layout.immortal_none.then(|| boxes::truths(py));
     let known = Known {
+        errno: errno::find(),
         boxing,
         truths,
         current,

@@ -21,10 +21,9 @@ use smallvec::SmallVec;
 use crate::checker::CHECK_RETVAL;
 use crate::declare::{ArgRule, Declaration, Kind};
 use crate::detour::{self, Ahead, Key};
+use crate::errno;
 use crate::gil::Policy;
-use crate::helpers::{
-    CHECK_RESULT, ERRNO_SPACE, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF, SWAP_ERRNO,
-};
+use crate::helpers::{CHECK_RESULT, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF};
 use crate::known::Known;
 use crate::layout;
 use crate::refusals;
@@ -116,7 +115,7 @@ fn call_function<O: Ops>(
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
     let errno = match declaration.use_errno {
-        true => Some(errno_space(o)?),
+        true => Some(errno::space(o)?),
         false => None,
     };
     let copies = copies::make(o, &taken.copied, &mut taken.words);
@@ -132,7 +131,7 @@ fn call_function<O: Ops>(
         o.help(&KEEP, &[object]);
     }
     let given = gil::give(o, around, frame.this);
-    let value = perform(o, target, taken, errno);
+    let value = perform(o, known, target, taken, errno);
     gil::take(o, given);
     for &object in &taken.held {
         o.help(&RELEASE, &[object]);
@@ -313,28 +312,20 @@ fn has_version<O: Ops>(o: &mut O, class: O::Word, version: u32) -> bool {
     o.is(current, &Symbol { name: "version".into(), address: version.into() })
 }
 
-/// The address of this thread's private errno.
-fn errno_space<O: Ops>(o: &mut O) -> Result<O::Word, Refusal> {
-    let space = o.help(&ERRNO_SPACE, &[]);
-    match o.test_is(space, 0) {
-        true => Err(refusals::ERRNO),
-        false => Ok(space),
-    }
-}
-
 /// Makes the foreign call, with errno as the program asked for.
 fn perform<O: Ops>(
     o: &mut O,
+    known: &Known,
     target: O::Word,
     taken: &Words<O::Word>,
     errno: Option<O::Word>,
 ) -> O::Word {
     if let Some(space) = errno {
-        o.help(&SWAP_ERRNO, &[space]);
+        errno::swap(o, known.errno, space);
     }
     let value = o.call(&taken.call, target, &taken.words);
     if let Some(space) = errno {
-        o.help(&SWAP_ERRNO, &[space]);
+        errno::swap(o, known.errno, space);
     }
     value
 }

@@ -1,0 +1,102 @@
+//! errno: ctypes keeps one for each thread that the program sees, and exchanges
+//! it with C's around the calls of functions that ask for it.
+//!
+//! C's errno lies at one distance from each thread's base. Where that has been
+//! found, rules exchange the two without a call.
+//!
+//! # Safety
+//! Each helper's documentation says what its words are. The rules, which alone
+//! call them, have tested it.
+
+#![allow(unsafe_code, reason = "calls into CPython and the C library")]
+
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hotcall_tracer::{Effect, Entry, Field, Helper, Mem, Ops, Refusal};
+
+use crate::capi::{PyDict_GetItemWithError, PyThreadState_GetDict};
+use crate::layout;
+use crate::probe;
+use crate::raw::Object;
+use crate::refusals;
+
+/// The address of this thread's private errno, or 0 before ctypes made it.
+static SPACE: Helper =
+    Helper { name: "errno_space", entry: Entry::W(find_space), effect: Effect::Read };
+
+/// Exchanges errno and the private errno at the address.
+static SWAP: Helper =
+    Helper { name: "swap_errno", entry: Entry::WV(swap_words), effect: Effect::Effect };
+
+/// The private errno in its memory.
+const PRIVATE: Field = Field::new("private_errno", 0, Mem::I32);
+
+/// The string under which ctypes keeps a thread's private errno.
+static KEY: AtomicU64 = AtomicU64::new(0);
+
+/// Sets that string, which must live as long as the process.
+pub(crate) fn set_key(key: u64) {
+    KEY.store(key, Relaxed);
+}
+
+/// Where errno lies, from the base of a thread's storage; none if that is not
+/// the same in another thread.
+pub(crate) fn find() -> Option<Field> {
+    let distance = || address().wrapping_sub(probe::thread()).cast_signed();
+    let here = distance();
+    let offset = i32::try_from(here).ok()?;
+    let agrees = probe::in_other_thread(move || distance() == here);
+    agrees.then_some(Field::new("errno", offset, Mem::I32))
+}
+
+/// The address of this thread's private errno.
+pub(crate) fn space<O: Ops>(o: &mut O) -> Result<O::Word, Refusal> {
+    let space = o.help(&SPACE, &[]);
+    match o.test_is(space, 0) {
+        true => Err(refusals::ERRNO),
+        false => Ok(space),
+    }
+}
+
+/// Exchanges errno, which lies at `place` if that is known, and the private one.
+pub(crate) fn swap<O: Ops>(o: &mut O, place: Option<Field>, space: O::Word) {
+    let Some(place) = place else {
+        o.help(&SWAP, &[space]);
+        return;
+    };
+    let thread = o.thread();
+    let errno = o.load(thread, place);
+    let private = o.load(space, PRIVATE);
+    o.store(thread, place, private);
+    o.store(space, PRIVATE, errno);
+}
+
+/// The address of this thread's errno.
+fn address() -> u64 {
+    // SAFETY: the C library gives a valid address for as long as the thread runs.
+    let place = unsafe { libc::__errno_location() };
+    place as u64
+}
+
+unsafe extern "C-unwind" fn swap_words(space: u64) {
+    // SAFETY: `space` came from `find_space` in this thread, whose dictionary
+    // keeps the capsule and its two ints alive.
+    unsafe { std::ptr::swap(address() as *mut c_int, space as *mut c_int) };
+}
+
+unsafe extern "C-unwind" fn find_space() -> u64 {
+    // SAFETY: the GIL is held.
+    let dict = unsafe { PyThreadState_GetDict() };
+    if dict == 0 {
+        return 0;
+    }
+    // SAFETY: a dict, and a str.
+    let capsule = unsafe { PyDict_GetItemWithError(dict, KEY.load(Relaxed)) };
+    if capsule == 0 {
+        return 0;
+    }
+    // SAFETY: ctypes alone puts an object there, a capsule; no Python code gets
+    // at this dictionary.
+    unsafe { Object::at(capsule) }.word(layout::CAPSULE_POINTER)
+}
