@@ -86,9 +86,9 @@ static COUNTED: AtomicU64 = AtomicU64::new(0);
 static TRUTHS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// The least int of CPython's table.
-const FIRST_SMALL: i64 = -5;
+pub(crate) const FIRST_SMALL: i64 = -5;
 /// Bytes from one to the next.
-const STRIDE: u64 = 32;
+pub(crate) const STRIDE: u64 = 32;
 /// More small ints than any version has.
 const MOST_SMALL: u64 = 2048;
 /// Bits of a digit.
@@ -169,6 +169,14 @@ pub(crate) fn prepare(layout: &Layout) -> bool {
     DIGIT.store(if layout.int == Int::Signed { 1 } else { 8 }, Relaxed);
     COUNTED.store(u64::from(!layout.immortal_none), Relaxed);
     (1..MOST_SMALL).contains(&count)
+}
+
+/// The table of small ints, if they count no references and there are enough:
+/// from the first one, 256.
+pub(crate) fn small_ints() -> Option<Symbol> {
+    let address = SMALL_INTS.load(Relaxed);
+    let fits = COUNTED.load(Relaxed) == 0 && SMALL_COUNT.load(Relaxed) >= 256;
+    fits.then(|| Symbol { name: "small_ints".into(), address })
 }
 
 /// The table of False and True.

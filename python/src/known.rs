@@ -31,6 +31,8 @@ pub(crate) struct Known {
     /// How numbers become objects.
     pub(crate) boxing: &'static Boxing,
     pub(crate) none: Symbol,
+    /// The table of small ints, where the first 256 of them need no look.
+    pub(crate) small_ints: Option<Symbol>,
     /// A table of False and True, where returning them counts no reference.
     pub(crate) truths: Option<Symbol>,
     /// The counter of calls that the rules made, if calls are counted.

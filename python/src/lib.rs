@@ -84,10 +84,12 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
         true => &boxes::REUSING,
         false => &boxes::PLAIN,
     };
+    let small_ints = boxes::small_ints().filter(|_| std::ptr::eq(boxing, &boxes::REUSING));
     let truths = layout.immortal_none.then(|| boxes::truths(py));
     let known = Known {
         errno: errno::find(),
         boxing,
+        small_ints,
         truths,
         current,
         lending,

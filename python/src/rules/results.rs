@@ -4,6 +4,7 @@
 use hotcall_core::CType;
 use hotcall_tracer::{Mem, Ops};
 
+use crate::boxes;
 use crate::declare::{Kind, ResultRule};
 use crate::helpers as help;
 use crate::instance::{NEW_INSTANCE, NEW_RECORD};
@@ -24,7 +25,7 @@ pub(super) fn wrap<O: Ops>(
         ResultRule::Callable(callable) => {
             let callable = o.symbol(callable);
             let word = o.extend(Mem::I32, value);
-            let int = o.help(known.boxing.signed, &[word]);
+            let int = signed(o, known, word);
             o.help(&help::CALL_WITH, &[callable, int])
         }
         ResultRule::Record { class, of } => {
@@ -51,8 +52,13 @@ fn simple<O: Ops>(o: &mut O, known: &Known, kind: Kind, value: O::Word) -> O::Wo
         // Narrower unsigned integers are positive as signed words.
         Kind::Int(CType::U64) => o.help(known.boxing.unsigned, &[value]),
         Kind::Int(_) => {
-            let word = o.extend(kind.field().mem, value);
-            o.help(known.boxing.signed, &[word])
+            let mem = kind.field().mem;
+            let word = o.extend(mem, value);
+            match mem.size() {
+                // Longer ones are more often than not too large to be in the table.
+                8 => o.help(known.boxing.signed, &[word]),
+                _ => signed(o, known, word),
+            }
         }
         Kind::Bool => {
             let byte = o.extend(Mem::U8, value);
@@ -71,6 +77,23 @@ fn simple<O: Ops>(o: &mut O, known: &Known, kind: Kind, value: O::Word) -> O::Wo
         Kind::Object => o.help(&help::FROM_OBJECT, &[value]),
         Kind::LongDouble => unreachable!("declarations with long double are refused"),
     }
+}
+
+/// The int of a signed word. Where small ints count no references, the first 256
+/// of them are found without a call.
+fn signed<O: Ops>(o: &mut O, known: &Known, word: O::Word) -> O::Word {
+    let Some(table) = &known.small_ints else {
+        return o.help(known.boxing.signed, &[word]);
+    };
+    let before = o.constant(boxes::FIRST_SMALL.unsigned_abs());
+    let index = o.add(word, before);
+    let bits = o.constant(8);
+    let beyond = o.shr(index, bits);
+    let bits = o.constant(boxes::STRIDE.trailing_zeros().into());
+    let offset = o.shl(index, bits);
+    let table = o.symbol(table);
+    let small = o.add(table, offset);
+    o.help_if(beyond, small, known.boxing.signed, &[word])
 }
 
 /// False for 0, else True.
