@@ -1,5 +1,6 @@
 //! The ways out of a stub: returns, and the code behind them to which failed
-//! guards and early returns jump. Equal ways out share their code.
+//! guards and early returns jump. Equal ways out share their code. A stub whose
+//! last step is a helper has no return of its own: it jumps to the helper.
 
 use hotcall_tracer::{Op, Val};
 use iced_x86::Code;

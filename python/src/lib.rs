@@ -5,10 +5,12 @@
 //! `enter`; `runtime` finds the call site; `declare` has read the function's
 //! declaration, by the rows of `layout` and the types of `kinds`; `rules` says
 //! what the call does, read live or recorded; `helpers`, `boxes`, `errno` and
-//! `instance` are what rules and stubs call; `detour` runs Python code for arguments that need it,
-//! unless `observers` says that nobody could see it. `report` shows it all.
+//! `instance` are what rules and stubs call; `detour` runs Python code for
+//! arguments that need it, unless `observers` says that nobody could see it.
+//! `report` shows it all.
 //!
-//! Beside calls, `bound` makes built-in functions of ctypes functions, and `data` makes fields of structures and `byref` faster.
+//! Beside calls, `bound` makes built-in functions of ctypes functions, and `data`
+//! makes fields of structures, `byref` and attributes of libraries faster.
 
 #![deny(unsafe_code)]
 
