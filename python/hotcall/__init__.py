@@ -24,18 +24,26 @@ from hotcall._api import (
     trace,
     uninstall,
 )
+from hotcall._checks import Checks, Difference, checks
+from hotcall._report import Report, Timed, report
 
 __all__ = [
+    "Checks",
+    "Difference",
     "Explanation",
     "Gil",
+    "Report",
     "Shape",
     "Status",
+    "Timed",
     "bind",
+    "checks",
     "disassemble",
     "explain",
     "install",
     "installed",
     "options",
+    "report",
     "stats",
     "status",
     "trace",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 try:
-    from hotcall import _native
+    from hotcall import _native as _native
 except ImportError as error:  # another processor, platform or kind of build
     _native = None  # type: ignore[assignment]
     _missing = f"the native module cannot be loaded: {error}"

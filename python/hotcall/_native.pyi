@@ -6,7 +6,7 @@ from typing import Any
 __version__: str
 
 def configure(options: str) -> None:
-    """Set the process up with options; the first call decides."""
+    """Choose the options of the process; the last choice before the first use holds."""
 
 def install(gil: str | None = None) -> bool:
     """Put the hook in place, and set the policy of the GIL; False if hotcall is off."""
@@ -28,3 +28,9 @@ def stats() -> dict[str, Any]:
 
 def status() -> dict[str, Any]:
     """What is on and off."""
+
+def profiled() -> dict[str, Any]:
+    """What was timed of each foreign function."""
+
+def checked() -> dict[str, Any]:
+    """What came of the calls that were checked."""

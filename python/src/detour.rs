@@ -167,6 +167,15 @@ fn converters_behind<'py>(
     Ok(PyTuple::new(py, behind.collect::<Vec<_>>())?.into_any())
 }
 
+/// The classes of relays, which live as long as the process.
+static RELAY_CLASSES: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// Whether a function is a relay: its calls are part of another one's.
+pub(crate) fn is_relay(function: Object) -> bool {
+    let known = RELAY_CLASSES.lock().unwrap_or_else(PoisonError::into_inner);
+    known.contains(&function.word(layout::OB_TYPE))
+}
+
 /// The class of relays with these flags. It is not the function's own, so that
 /// a relay keeps nothing of the program alive but what the function does.
 pub(crate) fn relay_class(py: Python<'_>, flags: u64) -> PyResult<Bound<'_, PyAny>> {
@@ -180,6 +189,9 @@ pub(crate) fn relay_class(py: Python<'_>, flags: u64) -> PyResult<Bound<'_, PyAn
     attributes.set_item("_restype_", py.import("ctypes")?.getattr("c_int")?)?;
     let base = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
     let class = base.get_type().call1(("Relay", (base,), attributes))?;
+    let mut known = RELAY_CLASSES.lock().unwrap_or_else(PoisonError::into_inner);
+    known.push(handle(&class).address());
+    drop(known);
     classes.set_item(flags, &class)?;
     Ok(class)
 }

@@ -13,6 +13,8 @@
 #![allow(unsafe_code, reason = "called by CPython with raw objects")]
 
 mod forward;
+mod learn;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,15 +24,17 @@ use hotcall_tracer::{Live, Plan, Recorder, Refusal, Tier, Trace};
 use pyo3::Python;
 use smallvec::SmallVec;
 
-use self::forward::{argument, forward};
+use self::forward::forward;
+use self::learn::learn;
 use crate::capi;
 use crate::declare::Declaration;
 use crate::detour::Key;
 use crate::gil::Policy;
 use crate::helpers;
 use crate::hook;
-use crate::layout::{self, CDATA_ENTRY};
+use crate::layout::CDATA_ENTRY;
 use crate::options::Log;
+use crate::profile::{self, Maker};
 use crate::raw::Object;
 use crate::refusals;
 use crate::rules::{self, Frame, Made, Unmade};
@@ -46,20 +50,31 @@ pub(crate) type Call = unsafe extern "C-unwind" fn(this: u64, args: u64, kwargs:
 /// The call slot of function classes: counts cold calls, which ctypes makes,
 /// and sends warm functions through their entry from then on.
 pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64) -> u64 {
-    if let Some(runtime) = runtime()
-        && hook::is_installed()
-        && has_no_keywords(kwargs)
-        && runtime.is_warm(this)
-        && let Some((entry, style)) = warm_entry(runtime, this)
-    {
+    match runtime().filter(|runtime| runtime.is_watched()) {
+        Some(runtime) => watch::timed(runtime, this, || call_slot(this, args, kwargs)),
+        None => call_slot(this, args, kwargs),
+    }
+}
+
+/// What the call slot does.
+fn call_slot(this: u64, args: u64, kwargs: u64) -> u64 {
+    let Some(runtime) = runtime() else {
+        // SAFETY: the arguments that CPython gave us.
+        return unsafe { hook::ctypes_call()(this, args, kwargs) };
+    };
+    if hook::is_installed() && has_no_keywords(kwargs) && runtime.is_warm(this) {
         let items = items(args);
-        let last = if style == Style::Tuple { args } else { 0 };
-        // SAFETY: the arguments of this call, held by their tuple.
-        return unsafe { entry(this, items.as_ptr() as u64, items.len() as u64, last) };
+        if runtime.checks.is_some() {
+            // It may run other threads: the entry is looked up behind it.
+            watch::check_warm(runtime, this, &items, args);
+        }
+        if let Some((entry, style)) = warm_entry(runtime, this) {
+            let last = if style == Style::Tuple { args } else { 0 };
+            // SAFETY: the arguments of this call, held by their tuple.
+            return unsafe { entry(this, items.as_ptr() as u64, items.len() as u64, last) };
+        }
     }
-    if let Some(runtime) = runtime() {
-        runtime.count_ctypes();
-    }
+    runtime.count_ctypes();
     // SAFETY: the arguments that CPython gave us.
     unsafe { hook::ctypes_call()(this, args, kwargs) }
 }
@@ -122,8 +137,9 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
     let entry = entry_of(&site);
     let style = Style::of(&site);
     if style == Style::Vectorcall {
+        let kept = if runtime.is_watched() { watch::watched } else { entry };
         // SAFETY: an entry for objects of this class.
-        unsafe { function.set(CDATA_ENTRY, entry as usize as u64) };
+        unsafe { function.set(CDATA_ENTRY, kept as usize as u64) };
     }
     Some((entry, style))
 }
@@ -138,7 +154,7 @@ fn declined(site: &CallSite) -> Option<Refusal> {
 }
 
 /// What a call of this site enters: the newest stub, or the generic path.
-fn entry_of(site: &CallSite) -> Vectorcall {
+pub(crate) fn entry_of(site: &CallSite) -> Vectorcall {
     match site.site.head() {
         // SAFETY: stubs are compiled from traces of `generic`, and are entered
         // like it.
@@ -222,7 +238,7 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
 pub(crate) fn start_over(site: &CallSite, function: u64) {
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(function) };
-    if function.word(CDATA_ENTRY) != 0 {
+    if ![0, watch::watched as Vectorcall as usize as u64].contains(&function.word(CDATA_ENTRY)) {
         let generic = Style::of(site).generic() as usize as u64;
         // SAFETY: an entry for objects of this class.
         unsafe { function.set(CDATA_ENTRY, generic) };
@@ -252,7 +268,8 @@ fn newer_entry(site: &CallSite, this: u64) -> Option<Vectorcall> {
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(this) };
     let current = function.word(CDATA_ENTRY);
-    if current == 0 || current == entry as usize as u64 {
+    let watched = watch::watched as Vectorcall as usize as u64;
+    if [0, watched, entry as usize as u64].contains(&current) {
         return None;
     }
     // SAFETY: an entry for objects of this class.
@@ -290,6 +307,9 @@ fn attempt(
             if runtime.options.count {
                 INTERPRETER_CALLS.fetch_add(1, Relaxed);
             }
+            if runtime.is_watched() {
+                profile::made_by(Maker::Interpreter);
+            }
             Ok(result)
         }
         Ok(Made::Elsewhere(result)) => {
@@ -304,30 +324,6 @@ fn attempt(
         }
         Err(lacks) => Err(lacks),
     }
-}
-
-/// Learns the classes of a call's arguments, and of what references refer to;
-/// true if that says more than was known.
-fn learn(runtime: &Runtime, call: &Frame<u64>) -> bool {
-    // SAFETY: the GIL is held by who makes the call.
-    let py = unsafe { Python::assume_attached() };
-    let mut news = false;
-    for index in 0..(call.nargsf & (u64::MAX >> 1)) as usize {
-        // SAFETY: an argument of this call.
-        let object = unsafe { Object::at(argument(call, index)) };
-        news |= learn_of(runtime, py, object);
-        if runtime.known.classes.is_reference(object)
-            && let Some(referent) = object.object(runtime.known.layout.reference_object)
-        {
-            news |= learn_of(runtime, py, referent);
-        }
-    }
-    news
-}
-
-/// Learns an object's class.
-fn learn_of(runtime: &Runtime, py: Python<'_>, object: Object) -> bool {
-    object.object(layout::OB_TYPE).is_some_and(|class| runtime.learn(py, class))
 }
 
 /// Reads the rules live.

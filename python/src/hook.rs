@@ -112,10 +112,14 @@ fn set_flag(class: Object, on: bool) {
 
 /// The `__name__` in a function's own dictionary, or else its class's name.
 pub(crate) fn name(function: Object) -> String {
-    let fallback = || match function.object(layout::OB_TYPE) {
+    own_name(function).unwrap_or_else(|| match function.object(layout::OB_TYPE) {
         Some(class) => class.text(layout::TYPE_NAME),
         None => String::new(),
-    };
+    })
+}
+
+/// The `__name__` in a function's own dictionary, if it is there.
+pub(crate) fn own_name(function: Object) -> Option<String> {
     // SAFETY: functions are called, and asked for their names, with the GIL held.
     let py = unsafe { Python::assume_attached() };
     let object = function.address() as *mut PyObject;
@@ -123,8 +127,7 @@ pub(crate) fn name(function: Object) -> String {
     let dict = unsafe { ffi::PyObject_GenericGetDict(object, std::ptr::null_mut()) };
     // SAFETY: a new reference or null with an exception set.
     let dict = unsafe { Bound::from_owned_ptr_or_err(py, dict) };
-    let name = dict.and_then(|dict| dict.get_item("__name__")?.extract::<String>());
-    name.unwrap_or_else(|_| fallback())
+    dict.and_then(|dict| dict.get_item("__name__")?.extract::<String>()).ok()
 }
 
 /// Puts the hook in place; nothing happens if it is.

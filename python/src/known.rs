@@ -37,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) truths: Option<Symbol>,
     /// The counter of calls that the rules made, if calls are counted.
     pub(crate) counter: Option<Symbol>,
+    /// Whether foreign calls are timed.
+    pub(crate) timed: bool,
     /// The prepared calls of functions that were given undeclared arguments.
     pub(crate) undeclared: Undeclared,
 }

@@ -20,6 +20,7 @@ mod capi;
 mod check;
 mod checker;
 mod classes;
+mod compare;
 mod current;
 mod data;
 mod declare;
@@ -40,6 +41,7 @@ mod observers;
 mod options;
 mod parameters;
 mod probe;
+mod profile;
 mod raw;
 mod records;
 mod refusals;
@@ -47,8 +49,9 @@ mod report;
 mod rules;
 mod runtime;
 mod stand_in;
+mod symbols;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -100,31 +103,42 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
         classes,
         none: Symbol { name: "None".into(), address: py.None().as_ptr() as u64 },
         counter: runtime::counter(&options),
+        timed: options.profile,
         undeclared: Undeclared::default(),
     };
     Ok(Runtime::new(options, known))
 }
 
-/// Sets the process up with `options`; the first call decides.
+/// What the process is set up with when hotcall is first used.
+static OPTIONS: Mutex<Option<Options>> = Mutex::new(None);
+
+/// Chooses the options of the process; the last choice before hotcall is first
+/// used holds, later ones come to nothing.
 ///
-/// Raises ValueError for what is not an option. An interpreter that is not
-/// supported is no error: `status` says so.
+/// Raises ValueError for what is not an option.
 #[pyfunction]
-fn configure(py: Python<'_>, options: &str) -> PyResult<()> {
-    if runtime().is_some() || OFF.get().is_some() {
-        return Ok(());
-    }
+fn configure(options: &str) -> PyResult<()> {
     let options = Options::parse(options).map_err(|bad| PyValueError::new_err(bad.to_string()))?;
-    match make_runtime(py, options) {
-        Ok(made) => drop(runtime::set(made)),
-        Err(reason) => drop(OFF.set(reason)),
-    }
+    *OPTIONS.lock().unwrap_or_else(PoisonError::into_inner) = Some(options);
     Ok(())
 }
 
+/// The runtime, made now if hotcall was not used yet; none if it is off. An
+/// interpreter that is not supported is no error: `status` says so.
+fn start(py: Python<'_>) -> Option<&'static Runtime> {
+    if runtime().is_none() && OFF.get().is_none() {
+        let options = *OPTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        match make_runtime(py, options.unwrap_or_default()) {
+            Ok(made) => drop(runtime::set(made)),
+            Err(reason) => drop(OFF.set(reason)),
+        }
+    }
+    runtime()
+}
+
 /// The runtime, or a RuntimeError that says why there is none.
-fn ready() -> PyResult<&'static Runtime> {
-    runtime().ok_or_else(|| {
+fn ready(py: Python<'_>) -> PyResult<&'static Runtime> {
+    start(py).ok_or_else(|| {
         let reason = OFF.get().map_or("hotcall is not configured", String::as_str);
         PyRuntimeError::new_err(format!("hotcall is off: {reason}"))
     })
@@ -136,7 +150,7 @@ fn ready() -> PyResult<&'static Runtime> {
 #[pyo3(signature = (gil=None))]
 fn install(py: Python<'_>, gil: Option<&str>) -> PyResult<bool> {
     let policy = gil.map(policy).transpose()?;
-    let Some(runtime) = runtime() else { return Ok(false) };
+    let Some(runtime) = start(py) else { return Ok(false) };
     if let Some(policy) = policy.filter(|&policy| policy != runtime.gil.get()) {
         runtime.gil.set(policy);
         runtime.forget_all(hook::clear_entry);
@@ -160,7 +174,7 @@ fn policy(name: &str) -> PyResult<Policy> {
 fn set_options(function: &Bound<'_, PyAny>, gil: Option<&str>) -> PyResult<()> {
     let object = report::function("options", function)?;
     let policy = gil.map(policy).transpose()?;
-    let Some(runtime) = runtime() else { return Ok(()) };
+    let Some(runtime) = start(function.py()) else { return Ok(()) };
     runtime.choose(function, policy)?;
     hook::forget(object.address());
     Ok(())
@@ -189,19 +203,32 @@ fn explain<'py>(
     function: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let object = report::function(caller, function)?;
-    report::explain(py, ready()?, object)
+    report::explain(py, ready(py)?, object)
 }
 
 /// The figures of the process.
 #[pyfunction]
 fn stats(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    report::stats(py, ready()?)
+    report::stats(py, ready(py)?)
+}
+
+/// What was timed of each foreign function, if calls are.
+#[pyfunction]
+fn profiled(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    report::profiled(py, ready(py)?)
+}
+
+/// What came of the calls that were checked, if they are.
+#[pyfunction]
+fn checked(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    report::checked(py, ready(py)?)
 }
 
 /// What is on and off: `installed`, `off` (why there is no runtime, or None)
 /// and `stubs_off` (why no stubs are compiled, or None).
 #[pyfunction]
 fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    start(py);
     let status = PyDict::new(py);
     status.set_item("installed", hook::is_installed())?;
     status.set_item("off", OFF.get())?;
@@ -229,5 +256,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(bind, module)?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;
     module.add_function(wrap_pyfunction!(stats, module)?)?;
+    module.add_function(wrap_pyfunction!(profiled, module)?)?;
+    module.add_function(wrap_pyfunction!(checked, module)?)?;
     module.add_function(wrap_pyfunction!(status, module)?)
 }

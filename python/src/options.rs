@@ -28,8 +28,24 @@ pub(crate) struct Options {
     pub(crate) gil: Policy,
     /// Whether results are written into objects that were returned before.
     pub(crate) reuse: bool,
+    /// Whether each call is timed, by the foreign function that it calls.
+    pub(crate) profile: bool,
+    /// Whether the arguments of calls are held against those of ctypes.
+    pub(crate) check: Check,
     /// What is written to standard error as it happens.
     pub(crate) log: Log,
+}
+
+/// Whether calls are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// They are not.
+    Off,
+    /// They are.
+    On,
+    /// They are, and one bit of what hotcall passes is turned over, to see the
+    /// difference be found.
+    Flip,
 }
 
 /// How much is logged.
@@ -56,6 +72,8 @@ impl Default for Options {
             data: true,
             gil: Policy::Lend,
             reuse: true,
+            profile: false,
+            check: Check::Off,
             log: Log::Off,
         }
     }
@@ -112,6 +130,15 @@ impl Options {
             "data" => self.data = switch(value).ok_or("data=on or data=off")?,
             "reuse" => self.reuse = switch(value).ok_or("reuse=on or reuse=off")?,
             "count" => self.count = switch(value).ok_or("count=1 or count=0")?,
+            "profile" => self.profile = switch(value).ok_or("profile=1 or profile=0")?,
+            "check" => {
+                self.check = match value {
+                    "1" | "on" => Check::On,
+                    "0" | "off" => Check::Off,
+                    "flip" => Check::Flip,
+                    _ => return Err("check=1, check=0 or check=flip"),
+                };
+            }
             "memory" => self.deny = denial(value).ok_or("memory=deny or memory=allow")?,
             "monitor" => {
                 self.deny_monitor = denial(value).ok_or("monitor=deny or monitor=allow")?;
@@ -127,15 +154,15 @@ impl Options {
                     _ => return Err("log=off, log=events or log=trace"),
                 };
             }
-            _ => {
-                return Err(
-                    "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count or log",
-                );
-            }
+            _ => return Err(NAMES),
         }
         Ok(())
     }
 }
+
+/// The names of all options.
+const NAMES: &str =
+    "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count, profile, check or log";
 
 fn denial(value: &str) -> Option<bool> {
     match value {

@@ -14,6 +14,7 @@ use crate::hook;
 use crate::kinds::handle;
 use crate::layout;
 use crate::lending;
+use crate::profile::{Profile, Record};
 use crate::raw::Object;
 use crate::refusals;
 use crate::runtime::{CTYPES_CALLS, DEMOTIONS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
@@ -103,10 +104,71 @@ fn pair(refusal: &Refusal) -> (&'static str, &'static str) {
 }
 
 /// A declaration in words, as in `fn(c_double) -> f64`.
-fn signature(declaration: &Declaration) -> String {
+pub(crate) fn signature(declaration: &Declaration) -> String {
     let args: Vec<&str> = declaration.args.iter().map(|arg| &*arg.class.name).collect();
     let result = declaration.call.signature().result();
     format!("fn({}) -> {result}", args.join(", "))
+}
+
+/// What was timed: `timed` (whether anything is), `functions`, and the `calls`
+/// of each maker over time in `buckets` of as many `nanoseconds`.
+pub(crate) fn profiled<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'py, PyDict>> {
+    let all = PyDict::new(py);
+    all.set_item("timed", runtime.profile.is_some())?;
+    let (records, timeline) = runtime.profile.as_ref().map(Profile::read).unzip();
+    let functions = PyList::empty(py);
+    for (target, record) in records.iter().flatten() {
+        functions.append(timed(py, *target, record)?)?;
+    }
+    all.set_item("functions", functions)?;
+    all.set_item("nanoseconds", timeline.as_ref().map_or(0, |timeline| timeline.width))?;
+    all.set_item("buckets", timeline.map_or(vec![], |timeline| timeline.buckets))?;
+    Ok(all)
+}
+
+/// What was timed of one foreign function.
+fn timed<'py>(py: Python<'py>, target: u64, record: &Record) -> PyResult<Bound<'py, PyDict>> {
+    let one = PyDict::new(py);
+    one.set_item("address", target)?;
+    one.set_item("name", record.name.as_deref())?;
+    let place = record.place.as_ref();
+    one.set_item("library", place.map(|place| &place.library))?;
+    one.set_item("symbol", place.and_then(|place| place.symbol.as_ref()))?;
+    one.set_item("offset", place.map(|place| place.offset))?;
+    let site = record.site.upgrade();
+    let declaration = site.as_ref().and_then(|site| site.declaration.as_ref().ok());
+    one.set_item("signature", declaration.map(signature))?;
+    one.set_item("gil", site.as_ref().map(|site| site.gil.describe()))?;
+    one.set_item("calls", record.calls)?;
+    one.set_item("whole", record.whole)?;
+    one.set_item("inside", record.inside)?;
+    let counted =
+        record.refusals.iter().map(|(refusal, count)| (refusal.name, refusal.advice, *count));
+    one.set_item("refusals", PyList::new(py, counted)?)?;
+    one.set_item("last", ["stub", "interpreter", "ctypes"][record.last as usize])?;
+    Ok(one)
+}
+
+/// What came of the calls that were checked: whether they are, how many of each
+/// maker were, why others were not, and the differences.
+pub(crate) fn checked<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'py, PyDict>> {
+    let all = PyDict::new(py);
+    all.set_item("checking", runtime.checks.is_some())?;
+    let Some(checks) = &runtime.checks else { return Ok(all) };
+    let found = checks.found();
+    let checked = found.checked;
+    let unchecked: Vec<(&str, u64)> =
+        found.unchecked.iter().map(|(reason, count)| (*reason, *count)).collect();
+    let differences: Vec<(String, String, String, u64)> = found
+        .differences
+        .iter()
+        .map(|((name, what), (how, count))| (name.clone(), what.clone(), how.clone(), *count))
+        .collect();
+    drop(found);
+    all.set_item("checked", checked)?;
+    all.set_item("unchecked", unchecked)?;
+    all.set_item("differences", differences)?;
+    Ok(all)
 }
 
 /// The figures of the process.

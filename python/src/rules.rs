@@ -26,6 +26,7 @@ use crate::gil::Policy;
 use crate::helpers::{CHECK_RESULT, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF};
 use crate::known::Known;
 use crate::layout;
+use crate::profile;
 use crate::refusals;
 use crate::rules::args::Argument;
 use crate::rules::copies::{Copied, Copies};
@@ -323,7 +324,13 @@ fn perform<O: Ops>(
     if let Some(space) = errno {
         errno::swap(o, known.errno, space);
     }
+    if known.timed {
+        o.help(&profile::BEGIN, &[]);
+    }
     let value = o.call(&taken.call, target, &taken.words);
+    if known.timed {
+        o.help(&profile::END, &[]);
+    }
     if let Some(space) = errno {
         errno::swap(o, known.errno, space);
     }

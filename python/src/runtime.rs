@@ -4,9 +4,11 @@
 //! **Invariant.** Nothing here runs Python code while its lock is held. The
 //! lock is taken with the GIL held and never kept across its release.
 
+mod counts;
+
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcall_asm::{Jit, Stub};
@@ -14,6 +16,7 @@ use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
 
 use crate::checker;
+use crate::compare::Checks;
 use crate::declare::{Declaration, Reader};
 use crate::gil::{self, Choice, Choices, Policy, SitePolicy};
 use crate::heat;
@@ -21,7 +24,8 @@ use crate::known::Known;
 use crate::layout;
 use crate::lending;
 use crate::observers;
-use crate::options::{Log, Options};
+use crate::options::{Check, Log, Options};
+use crate::profile::Profile;
 use crate::raw::{Object, Owned};
 
 /// A declaration, or why ctypes makes its calls, and the site of its calls.
@@ -62,6 +66,10 @@ pub(crate) struct Runtime {
     pub(crate) jit: Jit,
     /// The policy of functions for which the program has chosen none.
     pub(crate) gil: gil::Cell,
+    /// What was timed, if calls are.
+    pub(crate) profile: Option<Profile>,
+    /// What was checked, if calls are.
+    pub(crate) checks: Option<Checks>,
     sites: Mutex<Sites>,
 }
 
@@ -93,7 +101,13 @@ impl Runtime {
     pub(crate) fn new(options: Options, known: Known) -> Runtime {
         let jit = hotcall_asm::Options { capacity: options.code, deny: options.deny };
         let gil = gil::Cell::new(options.gil);
-        Runtime { options, known, jit: Jit::new(jit), gil, sites: Mutex::default() }
+        let profile = options.profile.then(Profile::new);
+        let checks = match options.check {
+            Check::Off => None,
+            check => Some(Checks::new(check == Check::Flip)),
+        };
+        let (jit, sites) = (Jit::new(jit), Mutex::default());
+        Runtime { options, known, jit, gil, profile, checks, sites }
     }
 
     fn sites(&self) -> MutexGuard<'_, Sites> {
@@ -113,9 +127,9 @@ impl Runtime {
     }
 
     /// Notes that ctypes makes all calls of a function, until it is forgotten.
-    /// While calls are counted it is looked up each time, for the refusal.
+    /// While calls are counted or timed it is looked up each time, for the refusal.
     pub(crate) fn decline(&self, function: u64) {
-        if !self.options.count {
+        if !self.options.count && self.profile.is_none() {
             heat::decline(function);
         }
     }
@@ -126,6 +140,11 @@ impl Runtime {
             false => 0,
         };
         Limits { hot, shapes: self.options.shapes, ..Limits::default() }
+    }
+
+    /// Whether calls are timed or checked.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.profile.is_some() || self.checks.is_some()
     }
 
     /// The reader of declarations.
@@ -332,43 +351,6 @@ impl Runtime {
         {
             detours.visit(visit);
         }
-    }
-
-    /// Counts a site that has lost the policy that it began with.
-    pub(crate) fn count_demotion(&self) {
-        DEMOTIONS.fetch_add(1, Relaxed);
-    }
-
-    /// Counts a refusal by its name, if calls are counted.
-    pub(crate) fn count_refusal(&self, refusal: Refusal) {
-        if self.options.count {
-            *self.sites().refusals.entry(refusal.name).or_default() += 1;
-        }
-    }
-
-    /// Counts a call that goes to ctypes, if calls are counted.
-    pub(crate) fn count_ctypes(&self) {
-        if self.options.count {
-            CTYPES_CALLS.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// The counted refusals by name.
-    pub(crate) fn refusals(&self) -> BTreeMap<&'static str, u64> {
-        self.sites().refusals.clone()
-    }
-
-    /// How many functions have a site, how many stubs are in their chains, how
-    /// many chains are full, and how often one was dropped.
-    pub(crate) fn totals(&self) -> [usize; 4] {
-        let sites = self.sites();
-        let chain = |site: &CallSite| {
-            let shapes = site.site.shapes().len();
-            let is_full = usize::from(shapes >= self.options.shapes);
-            [1, shapes, is_full, site.site.renewals() as usize]
-        };
-        let add = |sums: [usize; 4], one: [usize; 4]| std::array::from_fn(|at| sums[at] + one[at]);
-        sites.functions.values().map(|site| chain(site)).fold([0; 4], add)
     }
 
     /// Writes a line to standard error if `level` is logged, and if it can be:

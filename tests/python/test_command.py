@@ -1,0 +1,321 @@
+"""The command line: programs run as the interpreter itself would run them, with a report, a page, or checks."""
+
+import html.parser
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+
+import hotcall
+import pytest
+from conftest import LIBRARY
+
+COUNT = 400
+
+CALLS = f"""
+import ctypes
+lib = ctypes.CDLL({LIBRARY!r})
+lib.add_one.argtypes = [ctypes.c_int]
+nameless = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(("add_one", lib))
+strlen = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_char_p)(("strlen", ctypes.CDLL(None)))
+for number in range({COUNT}):
+    assert lib.add_one(number) == number + 1
+    assert strlen(b"four") == 4
+    try:
+        lib.add_one("text")
+    except ctypes.ArgumentError:
+        pass
+"""
+
+# Programs whose output, errors and exit status say all that one can see of how it is run.
+PROGRAMS = {
+    "surroundings": """
+import sys
+names = {k: v if isinstance(v, (str, type(None), dict)) else str(type(v)) for k, v in globals().items()}
+names.pop("names", None)
+print(names, sys.argv, sys.path, __name__, sys.modules["__main__"].__dict__ is globals(), sys.flags.dont_write_bytecode)
+""",
+    "an exception": "def f():\n    1 / 0\n\n\nf()\n",
+    "a chain of exceptions": "try:\n    {}['a']\nexcept KeyError as e:\n    raise ValueError('b') from e\n",
+    "a hook of its own": "import sys\nsys.excepthook = lambda *a: print('hook', a[0], a[2].tb_frame.f_code.co_qualname)\n1 / 0\n",
+    "a group of exceptions": "raise ExceptionGroup('several', [ValueError(1), TypeError(2)])\n",
+    "an exit": "import sys\nsys.exit(7)\n",
+    "an exit with a text": "import sys\nsys.exit('a text')\n",
+    "an exit without": "raise SystemExit\n",
+    "an exit from a handler": "import atexit\natexit.register(print, 'at exit')\nraise SystemExit(3)\n",
+    "a syntax error": "x = (\n",
+    "a text that is no program": "x = '\\N{nothing}'\n",
+    "an interrupt": "raise KeyboardInterrupt\n",
+    "the last exception": "import atexit, sys\natexit.register(lambda: print(sys.last_traceback.tb_frame.f_code.co_name))\n1 / 0\n",
+    "a daemon": "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()\nprint('x')\n",
+    "annotations": "x: int = 1\nprint(globals().get('__annotations__'))\n",
+    "input": "import sys\nprint(sys.stdin.read())\n",
+    "pickling": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)\n",
+    "a future": "from __future__ import annotations\nx: y = 1\nprint(__annotations__)\n",
+}
+
+
+def run(*arguments, cwd, setting=None, interpreter=(), **more):
+    environment = {k: v for k, v in os.environ.items() if k not in ("HOTCALL", "PYTHONPATH")}
+    environment.update({"HOTCALL": setting} if setting else {}, PYTHONDONTWRITEBYTECODE="1")
+    return subprocess.run(
+        [sys.executable, *interpreter, *arguments], cwd=cwd, env=environment, capture_output=True, text=True,
+        input="a line", timeout=60, **more,
+    )  # fmt: skip
+
+
+def outcome(done):
+    return done.returncode, done.stdout, done.stderr
+
+
+def compare(*program, cwd, interpreter=()):
+    """Checks that a program is run alike by us and by the interpreter."""
+    plain = run(*program, cwd=cwd, interpreter=interpreter)
+    ours = run("-m", "hotcall", *program, cwd=cwd, interpreter=interpreter)
+    assert outcome(ours) == outcome(plain)
+    return plain
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_scripts_run_as_by_the_interpreter(name, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAMS[name])
+    compare("program.py", "-a", "b", "--report", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_modules_run_as_by_the_interpreter(name, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAMS[name])
+    compare("-m", "program", "-a", "b", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_texts_run_as_by_the_interpreter(name, tmp_path):
+    compare("-c", PROGRAMS[name], "-a", "b", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("options", [("-P",), ("-I",), ("-E",), ("-O",), ("-u",)])
+def test_options_of_the_interpreter_hold(options, tmp_path):
+    (tmp_path / "program.py").write_text("import sys\nprint(sys.path, sys.argv, sys.flags, __debug__)\n")
+    compare("program.py", cwd=tmp_path, interpreter=options)
+    compare("-c", "import sys\nprint(sys.path)", cwd=tmp_path, interpreter=options)
+
+
+def test_folders_archives_and_packages(tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "__main__.py").write_text(PROGRAMS["surroundings"] + "1 / 0\n")
+    (folder / "__init__.py").write_text("")
+    (folder / "other.py").write_text(PROGRAMS["surroundings"])
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.write(folder / "__main__.py", "__main__.py")
+    for program in [("package",), ("archive.zip",), ("-m", "package"), ("-m", "package.other")]:
+        assert "__main__" in compare(*program, "a", cwd=tmp_path).stdout
+    for missing in [("-m", "package.missing"), ("-m", "missing")]:
+        assert compare(*missing, cwd=tmp_path).returncode == 1
+
+
+def test_a_link_is_followed_and_other_folders_are_found(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "program.py").write_text(PROGRAMS["surroundings"])
+    (tmp_path / "link.py").symlink_to(place / "program.py")
+    compare("link.py", cwd=tmp_path)
+    compare("place/program.py", cwd=tmp_path)
+    compare(str(place / "program.py"), cwd="/")
+
+
+def test_a_missing_script(tmp_path):
+    assert compare("missing.py", cwd=tmp_path).returncode == 2
+
+
+def test_an_interrupt_ends_the_process_by_its_signal(tmp_path):
+    done = run("-m", "hotcall", "-c", "raise KeyboardInterrupt", cwd=tmp_path)
+    assert done.returncode == -signal.SIGINT
+
+
+def test_calls_are_accelerated(tmp_path):
+    code = CALLS + "import hotcall\nprint(hotcall.explain(lib.add_one).tier, hotcall.status().installed)\n"
+    done = run("-m", "hotcall", "-o", "threshold=10", "-c", code, cwd=tmp_path)
+    assert outcome(done) in [(0, "stub True\n", ""), (0, "interpreter True\n", "")]
+
+
+def test_the_command_line_is_checked(tmp_path):
+    for wrong in [(), ("--what",), ("-m",), ("-o", "what=1", "-c", "1"), ("--html",)]:
+        done = run("-m", "hotcall", *wrong, cwd=tmp_path)
+        assert done.returncode == 2 and "usage:" in done.stderr, wrong
+    done = run("-m", "hotcall", "--help", cwd=tmp_path)
+    assert done.returncode == 0 and "--check" in done.stdout
+
+
+def test_the_report_counts_every_call(tmp_path):
+    done = run("-m", "hotcall", "--report", "-c", CALLS, cwd=tmp_path, setting="threshold=10")
+    assert done.returncode == 0 and done.stdout == "", done.stderr
+    rows = {line.split()[0]: line.split()[1] for line in done.stderr.splitlines() if line.startswith(("add_one", "strlen"))}
+    # A name that only the look-up had is found.
+    assert rows == {"add_one": str(2 * COUNT), "strlen": str(COUNT)}
+    assert re.search(r"add_one \(libpyfix.so:add_one\): argument-value: .*\(\d+ calls\)", done.stderr)
+    assert "code memory:" in done.stderr and re.search(r"^GIL, \w+: .*add_one", done.stderr, re.M)
+
+
+def profile(code):
+    """Runs code that is timed, and gives what the report of it has, by Python."""
+    ending = """
+import hotcall, json
+report = hotcall.report()
+one = {f.name: [f.calls, f.whole, f.inside, f.signature, f.place, f.tier] for f in report.functions}
+print(json.dumps([one, report.timed, report.timeline, [list(f.calls) for f in report.functions]]))
+"""
+    import json
+
+    setting = "threshold=10,profile=1"
+    done = subprocess.run(
+        [sys.executable, "-c", "import hotcall\nhotcall.install()\n" + code + ending],
+        env={**os.environ, "HOTCALL": setting}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_times_are_those_of_the_functions(tmp_path):
+    """A function that sleeps takes its time inside; what is around it is short."""
+    code = """
+import ctypes
+usleep = ctypes.CDLL(None).usleep
+usleep.argtypes = [ctypes.c_uint]
+for _ in range(50):
+    usleep(2000)
+"""
+    functions, timed, timeline, calls = profile(code)
+    made, whole, inside, signature, place, tier = functions["usleep"]
+    assert timed and sum(made) == 50 and made[2] == 1 and tier in ("stub", "interpreter")
+    assert signature == "fn(c_uint) -> i32" and place.endswith(":usleep")
+    assert 0.095e9 < sum(inside) < sum(whole) < 5e9 and inside[2] == 0
+    assert (sum(whole[:2]) - sum(inside[:2])) / 49 < 1e6
+    assert [sum(column) for column in zip(*timeline, strict=True)] == [sum(column) for column in zip(*calls, strict=True)]
+
+
+def test_detours_callbacks_and_errcheck_are_counted_once():
+    code = f"""
+import ctypes
+lib = ctypes.CDLL({LIBRARY!r})
+class Converting:
+    @staticmethod
+    def from_param(value):
+        return ctypes.c_int(value)
+lib.add_one.argtypes = [Converting]
+labs = ctypes.CDLL(None).labs
+labs.argtypes = [ctypes.c_long]
+labs.errcheck = lambda result, function, arguments: result
+compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
+sort = ctypes.CDLL(None).qsort
+sort.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, compare]
+sort.restype = None
+inner = compare(lambda a, b: lib.add_one(a[0]) - lib.add_one(b[0]))
+for number in range(100):
+    assert lib.add_one(number) == number + 1 and labs(-number) == number
+for _ in range(20):
+    items = (ctypes.c_int * 2)(2, 1)
+    sort(items, 2, 4, inner)
+    assert list(items) == [1, 2]
+"""
+    functions, *_ = profile(code)
+    assert {name: sum(one[0]) for name, one in functions.items()} == {"add_one": 140, "labs": 100, "qsort": 20}
+    # What runs within a callback is within the call that called back.
+    assert sum(functions["qsort"][1]) > 0
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.text, self.addresses = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag != "rect":
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_stands_alone(tmp_path):
+    code = CALLS + "lib['add_one'].__name__ = '<script>'\n"
+    done = run("-m", "hotcall", "-o", "threshold=10", "--html", "page.html", "-c", code, cwd=tmp_path)
+    assert outcome(done) == (0, "", "")
+    page = Page()
+    page.feed((tmp_path / "page.html").read_text())
+    text = "".join(page.text)
+    assert page.open == [] and page.addresses == [] and not {"script", "link", "img"} & set(page.tags)
+    assert page.tags.count("svg") >= 2 and page.tags.count("rect") > 4
+    assert "add_one" in text and "strlen" in text and "argument-value" in text
+
+
+def test_what_is_checked_is_not_different(tmp_path):
+    done = run("-m", "hotcall", "--check", "-o", "threshold=10", "-c", CALLS, cwd=tmp_path)
+    assert done.returncode == 0 and "no difference" in done.stderr, done.stderr
+    stubs, interpreted = map(int, re.search(r"in (\d+) calls of stubs and (\d+) of the interpreter", done.stderr).groups())
+    assert stubs + interpreted >= 2 * (COUNT - 16)
+
+
+def test_a_difference_is_found(tmp_path):
+    done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", CALLS, cwd=tmp_path)
+    assert done.returncode == 70 and "2 DIFFERENCES" in done.stderr
+    assert re.search(r"add_one, argument 1: i32 in Gp\(0\): ctypes passes 0x\w+, hotcall 0x\w+ \(\d+ calls\)", done.stderr)
+    # A failure of the program's own is not covered up.
+    done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", CALLS + "raise SystemExit(5)", cwd=tmp_path)
+    assert done.returncode == 5 and "2 DIFFERENCES" in done.stderr
+
+
+def test_checks_call_the_function_once_and_run_no_code_twice(tmp_path):
+    code = f"""
+import ctypes, sys
+lib = ctypes.CDLL({LIBRARY!r})
+events = []
+class Converting:
+    @staticmethod
+    def from_param(value):
+        events.append(value)
+        return ctypes.c_int(value)
+def check(result, function, arguments):
+    events.append(-1)
+    return result
+record = lib.record_i
+record.argtypes = [Converting, ctypes.c_double, ctypes.c_wchar_p, ctypes.c_char_p]
+record.errcheck = check
+record.restype = lambda word: events.append(-2)
+calls = ctypes.c_uint64.in_dll(lib, "seen")
+for number in range(300):
+    record(number, 0.5, "wide", b"narrow")
+assert events == [event for number in range(300) for event in (number, -2, -1)], events[:20]
+assert calls.value == 300
+"""
+    done = run("-m", "hotcall", "--check", "-o", "threshold=10", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0 and "no difference" in done.stderr, done.stderr
+    assert "Python code runs for an argument" in done.stderr
+
+
+def test_the_doctor(tmp_path):
+    done = run("-m", "hotcall", "doctor", cwd=tmp_path)
+    assert done.returncode in (0, 3) and hotcall.__name__ in done.stdout
+    assert ("executable memory" in done.stdout) == (done.returncode == 0)
+    done = run("-m", "hotcall", "doctor", cwd=tmp_path, setting="memory=deny")
+    assert done.returncode == 3 and "NO STUBS" in done.stdout
+
+
+def test_the_doctor_where_hotcall_is_off(tmp_path):
+    code = "import hotcall._api as api\napi._native = None\napi._missing = 'it is missing'\n"
+    code += "from hotcall import _doctor\nraise SystemExit(_doctor.main())"
+    done = run("-c", code, cwd=tmp_path)
+    assert done.returncode == 2 and "it is missing" in done.stdout
