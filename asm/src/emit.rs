@@ -4,6 +4,7 @@
 use iced_x86::{Code, Encoder, IcedError, Instruction, MemoryOperand, Register};
 
 use crate::regs::Reg;
+use crate::unwind::{self, Row, State};
 
 /// A condition, as jumps and `set` instructions name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,19 @@ struct Bound {
     jumps: usize,
 }
 
+impl Bound {
+    /// Its offset in the code when jumps have these sizes.
+    fn among(self, sizes: &[usize]) -> usize {
+        self.at + sizes[..self.jumps].iter().sum::<usize>()
+    }
+}
+
+/// A place that is not jumped to, but of which something is known.
+struct Note {
+    at: Bound,
+    state: State,
+}
+
 /// A jump that will be inserted into the code, taken always if it has no condition.
 struct Jump {
     at: usize,
@@ -142,6 +156,8 @@ pub(crate) struct Assembler {
     /// The code so far, jumps left out.
     code: Vec<u8>,
     jumps: Vec<Jump>,
+    /// What is known of frames, in the order of places.
+    notes: Vec<Note>,
     /// For each label, its place, once it is known.
     labels: Vec<Option<Bound>>,
 }
@@ -150,7 +166,8 @@ impl Assembler {
     /// No code yet.
     pub(crate) fn new() -> Assembler {
         let encoder = Encoder::new(64);
-        Assembler { encoder, code: Vec::new(), jumps: Vec::new(), labels: Vec::new() }
+        let (code, jumps, notes, labels) = Default::default();
+        Assembler { encoder, code, jumps, notes, labels }
     }
 
     /// Appends an instruction.
@@ -278,6 +295,12 @@ impl Assembler {
         self.labels[label.0] = Some(Bound { at: self.len(), jumps: self.jumps.len() });
     }
 
+    /// From here on, `state` is known.
+    pub(crate) fn note(&mut self, state: State) {
+        let at = Bound { at: self.len(), jumps: self.jumps.len() };
+        self.notes.push(Note { at, state });
+    }
+
     /// Goes to `label` if `cond` holds.
     pub(crate) fn jump(&mut self, cond: Cond, label: Label) {
         let at = self.len();
@@ -290,8 +313,9 @@ impl Assembler {
         self.jumps.push(Jump { at, cond: None, label });
     }
 
-    /// Inserts the jumps and gives the finished code, which runs at any address.
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    /// Inserts the jumps and gives the finished code, which runs at any address,
+    /// and what is known of its frames.
+    pub(crate) fn finish(mut self) -> (Vec<u8>, Vec<Row>) {
         let plain = self.len();
         let sizes = self.jump_sizes();
         let mut out = Vec::with_capacity(plain + sizes.iter().sum::<usize>());
@@ -307,13 +331,15 @@ impl Assembler {
             out.append(&mut self.encoder.take_buffer());
         }
         out.extend_from_slice(&self.code[copied..]);
-        out
+        let notes = std::mem::take(&mut self.notes).into_iter();
+        let rows =
+            unwind::rows(notes.map(|Note { at, state }| Row { at: at.among(&sizes), state }));
+        (out, rows)
     }
 
     /// Where a label lies when jumps have these sizes.
     fn place(&self, label: Label, sizes: &[usize]) -> usize {
-        let bound = self.labels[label.0].expect("every label is bound");
-        bound.at + sizes[..bound.jumps].iter().sum::<usize>()
+        self.labels[label.0].expect("every label is bound").among(sizes)
     }
 
     /// The size of each jump in bytes: as short as can be. All begin short, and

@@ -16,6 +16,7 @@ use crate::emit::{Assembler, At};
 use crate::plan::Plan;
 use crate::refusals::FRAME_TOO_LARGE;
 use crate::regs::{Convention, Reg, RegSet};
+use crate::unwind::State;
 
 /// The layout of one stub's frame.
 #[derive(Debug)]
@@ -105,9 +106,12 @@ impl Frame {
     /// Builds the frame.
     pub(crate) fn enter(&self, asm: &mut Assembler) {
         asm.r(Code::Push_r64, Reg::RBP.full());
+        asm.note(State::new(Reg::RSP, 16, self.kept(0, false)));
         asm.mov(Reg::RBP, Reg::RSP);
-        for reg in self.saved.iter() {
+        asm.note(State::new(Reg::RBP, 16, self.kept(0, false)));
+        for (count, reg) in (1..).zip(self.saved.iter()) {
             asm.r(Code::Push_r64, reg.full());
+            asm.note(State::new(Reg::RBP, 16, self.kept(count, false)));
         }
         let mut below = self.below;
         while below > PAGE {
@@ -119,6 +123,21 @@ impl Frame {
         for (reg, at) in self.vectors() {
             asm.mr(Code::Movups_xmmm128_xmm, at, reg.full());
         }
+        self.here(asm);
+    }
+
+    /// Tells what holds in code that stands behind other code: the frame is there.
+    pub(crate) fn here(&self, asm: &mut Assembler) {
+        asm.note(State::new(Reg::RBP, 16, self.kept(self.saved.iter().count(), true)));
+    }
+
+    /// Where the caller's rbp is kept, the first `count` of the saved registers,
+    /// and the vectors: how far below the caller's frame.
+    fn kept(&self, count: usize, vectors: bool) -> Vec<(Reg, u32)> {
+        let pushed = self.saved.iter().take(count).zip(1..).map(|(reg, nth)| (reg, 16 + 8 * nth));
+        let vectors = self.vectors().filter(|_| vectors);
+        let vectors = vectors.map(|(reg, at)| (reg, (16 - at.offset).cast_unsigned()));
+        [(Reg::RBP, 16)].into_iter().chain(pushed).chain(vectors).collect()
     }
 
     /// Removes the frame: only the return address is left.
@@ -127,10 +146,14 @@ impl Frame {
             asm.rm(Code::Movups_xmm_xmmm128, reg.full(), at);
         }
         move_stack_pointer(asm, [Code::Add_rm64_imm8, Code::Add_rm64_imm32], self.below);
+        let mut left = self.saved.iter().count();
         for reg in self.saved.iter().rev() {
             asm.r(Code::Pop_r64, reg.full());
+            left -= 1;
+            asm.note(State::new(Reg::RBP, 16, self.kept(left, false)));
         }
         asm.r(Code::Pop_r64, Reg::RBP.full());
+        asm.note(State::entry());
     }
 }
 

@@ -16,6 +16,7 @@ use crate::refusals::{
 };
 use crate::regs::{Convention, convention};
 use crate::stub::Stub;
+use crate::tables::Tables;
 
 /// What a [`Jit`] may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,7 @@ struct State {
     /// For each trace, its stubs and their fallbacks.
     cache: HashMap<Arc<Trace>, Vec<(u64, Stub)>, BuildWordHasher>,
     stubs: usize,
+    tables: Tables,
 }
 
 impl State {
@@ -176,16 +178,20 @@ impl Backend for Jit {
         drop(state);
 
         verify(trace).map_err(|_| INVALID_TRACE)?;
-        let code = assemble(trace, fallback, self.host)?;
+        let (code, rows) = assemble(trace, fallback, self.host)?;
 
         let mut state = self.lock()?;
         // Another thread may have compiled the same meanwhile.
         if let Some(stub) = state.cached(trace, fallback) {
             return Ok(stub);
         }
-        let entry = state.arena(&self.options)?.install(&code)?;
+        let arena = state.arena(&self.options)?;
+        let entry = arena.install(&code)?;
+        let around = arena.around(entry, code.len());
+        // Before anyone can enter it, and so be found in it.
+        state.tables.add(entry..entry + code.len() as u64, &around, &rows);
         let trace = Arc::new(trace.clone());
-        let stub = Stub::new(entry, code, Arc::clone(&trace), fallback);
+        let stub = Stub::new(entry, (code, rows), Arc::clone(&trace), fallback);
         state.stubs += 1;
         state.cache.entry(trace).or_default().push((fallback, stub.clone()));
         Ok(stub)

@@ -11,11 +11,12 @@
 //! | lowering | `lower`, `arith`, `guards`, `calls`, `parmove`, `tails` | Which instructions? |
 //! | encoding | `emit` | Which bytes? |
 //! | placing | `memory` | At which address? |
+//! | unwinding | `unwind`, `tables` | How does one get out of it, at each instruction? |
 //!
 //! [`Jit`] drives them and keeps the [`Stub`]s. What cannot be compiled is
 //! refused by name, see [`refusals`]; nothing here panics on a verified trace.
 //!
-//! **Invariant.** Only `memory` contains unsafe code. The other files compute
+//! **Invariant.** Only `memory`, `tables` and `debug` contain unsafe code. The other files compute
 //! bytes, and can be read and tested without running any.
 
 #![deny(unsafe_code)]
@@ -23,6 +24,8 @@
 mod alloc;
 mod arith;
 mod calls;
+#[expect(unsafe_code, reason = "is read by other programs")]
+pub mod debug;
 #[cfg(any(test, feature = "disasm"))]
 mod disasm;
 mod emit;
@@ -37,10 +40,13 @@ mod plan;
 pub mod refusals;
 mod regs;
 mod stub;
+#[expect(unsafe_code, reason = "shows tables to the unwinder")]
+mod tables;
 mod tails;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "runs the machine code")]
 mod tests;
+mod unwind;
 
 pub use jit::{Jit, Options, Usage};
 pub use stub::Stub;

@@ -12,6 +12,7 @@ use crate::frame::Frame;
 use crate::plan::{Fate, Plan, constant};
 use crate::regs::{CONSTANT, Convention, PASSING, Reg};
 use crate::tails::Tail;
+use crate::unwind::Row;
 
 /// Where an operand comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) called: usize,
 }
 
-/// Gives the machine code of a verified trace, which runs at any address.
+/// Gives the machine code of a verified trace, which runs at any address, and
+/// what is known of its frame.
 ///
 /// The code is entered as a C function by the convention `host`, with the
 /// trace's parameters. A failed guard jumps to the address `fallback` with the
@@ -56,7 +58,7 @@ pub(crate) fn assemble(
     trace: &Trace,
     fallback: u64,
     host: &'static Convention,
-) -> Result<Vec<u8>, Refusal> {
+) -> Result<(Vec<u8>, Vec<Row>), Refusal> {
     let plan = Plan::new(trace, host)?;
     let homes = allocate(trace, &plan, host)?;
     let frame = Frame::new(&plan, &homes, host)?;

@@ -88,6 +88,17 @@ impl Arena {
         self.capacity
     }
 
+    /// The addresses around the code at `address` that are code memory.
+    pub(crate) fn around(&self, address: u64, size: usize) -> Range<u64> {
+        match &self.mode {
+            Mode::Packed(range) => {
+                let start = range.as_ptr().addr() as u64;
+                start..start + self.capacity as u64
+            }
+            _ => address..address + size.next_multiple_of(PAGE) as u64,
+        }
+    }
+
     /// Puts `code` into executable memory and gives its address. It stays
     /// there, unchanged, as long as the process lives.
     ///
@@ -130,9 +141,11 @@ impl Arena {
 }
 
 /// Pages at addresses that nothing else gets. Nobody can write them, so they
-/// cost no memory until code is moved there.
+/// cost no memory until code is moved there. They are executable from the start:
+/// the kernel tells profilers of memory that becomes executable, and not of
+/// pages that are moved.
 fn reserve(capacity: usize) -> io::Result<Mmap> {
-    MmapOptions::new().len(capacity).no_reserve_swap().map_anon()?.make_read_only()
+    MmapOptions::new().len(capacity).no_reserve_swap().map_anon()?.make_exec()
 }
 
 /// Fresh pages, written by `write` and then made executable.

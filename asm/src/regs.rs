@@ -41,6 +41,16 @@ impl Reg {
         self.0 >= 16
     }
 
+    /// Which vector register it is, if it is one.
+    pub(crate) fn vector_index(self) -> Option<u8> {
+        self.0.checked_sub(16)
+    }
+
+    /// The number in the encoding of instructions, of a general purpose register.
+    pub(crate) const fn encoding(self) -> u8 {
+        self.0
+    }
+
     /// The whole register: 64 bits, or a vector.
     pub(crate) fn full(self) -> Register {
         match self.is_vector() {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use hotcall_tracer::Trace;
 
+use crate::unwind::Row;
+
 /// Machine code for a trace.
 ///
 /// A stub is entered as a C function of the trace's parameters that returns a
@@ -14,6 +16,8 @@ use hotcall_tracer::Trace;
 pub struct Stub {
     entry: u64,
     code: Arc<[u8]>,
+    /// How to unwind it.
+    pub(crate) rows: Arc<[Row]>,
     /// What the code was made from, for the names of its addresses.
     #[cfg_attr(not(any(test, feature = "disasm")), expect(dead_code, reason = "read by disasm"))]
     pub(crate) trace: Arc<Trace>,
@@ -24,8 +28,13 @@ pub struct Stub {
 
 impl Stub {
     /// The stub whose `code` was put at `entry`.
-    pub(crate) fn new(entry: u64, code: Vec<u8>, trace: Arc<Trace>, fallback: u64) -> Stub {
-        Stub { entry, code: code.into(), trace, fallback }
+    pub(crate) fn new(
+        entry: u64,
+        (code, rows): (Vec<u8>, Vec<Row>),
+        trace: Arc<Trace>,
+        fallback: u64,
+    ) -> Stub {
+        Stub { entry, code: code.into(), rows: rows.into(), trace, fallback }
     }
 
     /// The address at which it is entered.

@@ -8,6 +8,8 @@ mod golden;
 pub(crate) mod memory;
 mod random;
 mod stubs;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod unwind;
 mod world;
 
 use std::sync::Arc;
@@ -23,13 +25,13 @@ pub(crate) fn fuzz_ms() -> u64 {
 
 /// A trace under construction.
 #[derive(Default)]
-struct Builder {
+pub(crate) struct Builder {
     trace: Trace,
 }
 
 impl Builder {
     /// A trace with so many parameters, and their names.
-    fn new<const N: usize>() -> (Builder, [Val; N]) {
+    pub(crate) fn new<const N: usize>() -> (Builder, [Val; N]) {
         let mut builder = Builder::default();
         let mut index = 0;
         let params = [(); N].map(|()| {
@@ -39,7 +41,7 @@ impl Builder {
         (builder, params)
     }
 
-    fn number(&mut self, word: u64) -> Val {
+    pub(crate) fn number(&mut self, word: u64) -> Val {
         self.trace.push(Op::Const, vec![], Data::Imm(word))
     }
 
@@ -55,7 +57,7 @@ impl Builder {
         self.trace.push(Op::Store, vec![base, val], Data::Field(field));
     }
 
-    fn op(&mut self, op: Op, args: &[Val]) -> Val {
+    pub(crate) fn op(&mut self, op: Op, args: &[Val]) -> Val {
         self.trace.push(op, args.to_vec(), Data::None)
     }
 
@@ -81,7 +83,7 @@ impl Builder {
         self.trace.push(Op::Call, args, Data::Call(Arc::new(call)))
     }
 
-    fn ret(mut self, val: Val) -> Trace {
+    pub(crate) fn ret(mut self, val: Val) -> Trace {
         self.trace.push(Op::Ret, vec![val], Data::None);
         self.trace
     }

@@ -12,6 +12,7 @@
 
 #![allow(unsafe_code, reason = "called by CPython with raw objects")]
 
+mod compile;
 mod forward;
 mod learn;
 mod watch;
@@ -20,10 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hotcall::Machine;
-use hotcall_tracer::{Live, Plan, Recorder, Refusal, Tier, Trace};
+use hotcall_tracer::{Live, Plan, Recorder, Refusal, Tier};
 use pyo3::Python;
 use smallvec::SmallVec;
 
+use self::compile::compile;
 use self::forward::forward;
 use self::learn::learn;
 use crate::capi;
@@ -363,17 +365,6 @@ fn record(
         Made::Here(result) => Made::Here(result.word),
         Made::Elsewhere(result) => Made::Elsewhere(result.word),
     })
-}
-
-/// Adds a stub for `trace` to the site's chain.
-fn compile(runtime: &Runtime, site: &CallSite, trace: Trace) {
-    runtime.log(Log::Trace, || format!("{}: trace\n{trace}", site.name));
-    let generic = Style::of(site).generic() as usize as u64;
-    let added = site.site.add(trace, &runtime.jit, generic);
-    runtime.log(Log::Events, || match added {
-        Ok(_) => format!("{}: stub {}", site.name, site.site.shapes().len()),
-        Err(refusal) => format!("{}: no stub, {refusal}", site.name),
-    });
 }
 
 /// The items of a call's tuple of arguments.

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use hotcall_asm::debug::Tell;
+
 use crate::gil::Policy;
 
 /// What a process may set.
@@ -32,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) profile: bool,
     /// Whether the arguments of calls are held against those of ctypes.
     pub(crate) check: Check,
+    /// Which tools are told of stubs.
+    pub(crate) tell: Tell,
     /// What is written to standard error as it happens.
     pub(crate) log: Log,
 }
@@ -74,6 +78,7 @@ impl Default for Options {
             reuse: true,
             profile: false,
             check: Check::Off,
+            tell: Tell::default(),
             log: Log::Off,
         }
     }
@@ -131,6 +136,15 @@ impl Options {
             "reuse" => self.reuse = switch(value).ok_or("reuse=on or reuse=off")?,
             "count" => self.count = switch(value).ok_or("count=1 or count=0")?,
             "profile" => self.profile = switch(value).ok_or("profile=1 or profile=0")?,
+            "perf" => {
+                (self.tell.perf_map, self.tell.jitdump) = match value {
+                    "map" => (true, false),
+                    "jitdump" => (false, true),
+                    "off" => (false, false),
+                    _ => return Err("perf=map, perf=jitdump or perf=off"),
+                };
+            }
+            "gdb" => self.tell.gdb = switch(value).ok_or("gdb=on or gdb=off")?,
             "check" => {
                 self.check = match value {
                     "1" | "on" => Check::On,
@@ -161,8 +175,7 @@ impl Options {
 }
 
 /// The names of all options.
-const NAMES: &str =
-    "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count, profile, check or log";
+const NAMES: &str = "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count, profile, check, perf, gdb or log";
 
 fn denial(value: &str) -> Option<bool> {
     match value {

@@ -20,7 +20,7 @@ use crate::refusals;
 use crate::runtime::{CTYPES_CALLS, DEMOTIONS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
 
 /// What the words of a call are called.
-const ENTRY_WORDS: [&str; 4] = ["function", "args", "nargsf", "kwnames"];
+pub(crate) const ENTRY_WORDS: [&str; 4] = ["function", "args", "nargsf", "kwnames"];
 
 /// A function object as an argument of `caller`.
 ///

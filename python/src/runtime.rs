@@ -11,6 +11,7 @@ use std::io::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use hotcall_asm::debug::Teller;
 use hotcall_asm::{Jit, Stub};
 use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
@@ -64,6 +65,7 @@ pub(crate) struct Runtime {
     pub(crate) options: Options,
     pub(crate) known: Known,
     pub(crate) jit: Jit,
+    pub(crate) teller: Teller,
     /// The policy of functions for which the program has chosen none.
     pub(crate) gil: gil::Cell,
     /// What was timed, if calls are.
@@ -107,7 +109,8 @@ impl Runtime {
             check => Some(Checks::new(check == Check::Flip)),
         };
         let (jit, sites) = (Jit::new(jit), Mutex::default());
-        Runtime { options, known, jit, gil, profile, checks, sites }
+        let teller = Teller::new(options.tell);
+        Runtime { options, known, jit, teller, gil, profile, checks, sites }
     }
 
     fn sites(&self) -> MutexGuard<'_, Sites> {
@@ -166,10 +169,8 @@ impl Runtime {
             return Some(site);
         }
         let class = function.object(layout::OB_TYPE)?;
-        let name = match self.options.log {
-            Log::Off => String::new(),
-            _ => crate::hook::name(function),
-        };
+        let is_named = self.options.log > Log::Off || self.teller.tells();
+        let name = if is_named { crate::hook::name(function) } else { String::new() };
         self.learn_callables(py, function);
         let version = self.known.classes.version(py, class);
         // From here on no Python code runs: what is read now stays true until
