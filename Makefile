@@ -5,6 +5,7 @@
 #   make bench   the benchmarks
 #   make clients programs over real bindings with and without hotcall: same results, shares of calls, times
 #   make lint    formatting, lints, documentation, types
+#   make package what is published: crates, wheel, source distribution, types, dependencies
 #   make long    the tests again, random ones for a long time
 
 LANES := tests/lanes
@@ -13,7 +14,7 @@ EACH := $(LANES)/pythons.sh
 BUILD := $(or $(HOTCALL_BUILD),.build)
 DEMO_PYTHON := $(or $(PYTHON_VERSION),3.11)
 
-.PHONY: demo test bench clients lint long clean wheel start test-rust test-python test-suite test-denied test-chroot
+.PHONY: demo test bench clients lint package long clean wheel start test-rust test-python test-suite test-denied test-chroot
 .NOTPARALLEL:
 
 test: start test-rust test-python test-suite test-denied test-chroot
@@ -43,6 +44,9 @@ test-chroot: wheel
 
 lint:
 	@$(LANE) lint $(LANES)/lint.sh
+
+package: wheel
+	@$(LANE) package $(LANES)/package.sh
 
 # The long lane: more rounds and longer races, and a larger budget for random tests in Rust.
 long: export HOTCALL_LONG = 1

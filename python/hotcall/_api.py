@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+_missing = ""
 try:
     from hotcall import _native as _native
-except ImportError as error:  # another processor, platform or kind of build
+except ImportError as _error:  # another processor, platform or kind of build
     _native = None  # type: ignore[assignment]
-    _missing = f"the native module cannot be loaded: {error}"
+    _missing = f"the native module cannot be loaded: {_error}"
 else:
     _native.configure(os.environ.get("HOTCALL", ""))
 

@@ -3,6 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+__all__ = [
+    "__version__",
+    "checked",
+    "configure",
+    "explain",
+    "install",
+    "profiled",
+    "set_options",
+    "stats",
+    "status",
+    "uninstall",
+]
 __version__: str
 
 def configure(options: str) -> None:

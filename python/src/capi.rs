@@ -37,19 +37,11 @@ unsafe extern "C-unwind" {
     ) -> isize;
     pub(crate) fn PyObject_CallFunctionObjArgs(callable: u64, ...) -> u64;
     pub(crate) fn PyObject_CallMethodObjArgs(object: u64, name: u64, ...) -> u64;
-    pub(crate) fn PyObject_Vectorcall(
-        callable: u64,
-        args: *const u64,
-        nargsf: u64,
-        names: u64,
-    ) -> u64;
     pub(crate) fn PyObject_GetAttr(object: u64, name: u64) -> u64;
     pub(crate) fn PyType_GenericAlloc(class: u64, items: isize) -> u64;
     pub(crate) fn PyCFunction_NewEx(definition: u64, this: u64, module: u64) -> u64;
     pub(crate) fn PyType_IsSubtype(class: u64, base: u64) -> c_int;
     pub(crate) fn PyInterpreterState_Get() -> u64;
-    pub(crate) fn PyInterpreterState_ThreadHead(interpreter: u64) -> u64;
-    pub(crate) fn PyThreadState_Next(state: u64) -> u64;
     pub(crate) fn PyMem_Malloc(size: u64) -> u64;
     pub(crate) fn PyMem_Free(memory: u64);
     pub(crate) fn PyErr_NoMemory() -> u64;
@@ -82,6 +74,29 @@ pub(crate) struct Method {
     pub(crate) function: u64,
     pub(crate) flags: u64,
     pub(crate) doc: u64,
+}
+
+/// `PyObject_Vectorcall`, which every supported version exports, but which is in
+/// the stable ABI from 3.12 on: so it is looked up.
+///
+/// # Safety
+/// As for CPython's function.
+#[allow(non_snake_case, reason = "CPython's name")]
+pub(crate) unsafe fn PyObject_Vectorcall(
+    callable: u64,
+    args: *const u64,
+    nargsf: u64,
+    names: u64,
+) -> u64 {
+    type Function = unsafe extern "C-unwind" fn(u64, *const u64, u64, u64) -> u64;
+    static FOUND: OnceLock<Function> = OnceLock::new();
+    let function = FOUND.get_or_init(|| {
+        let address = symbol(c"PyObject_Vectorcall").expect("CPython 3.9 and later have it");
+        // SAFETY: CPython's function of this name has this signature.
+        unsafe { std::mem::transmute::<usize, Function>(address as usize) }
+    });
+    // SAFETY: the caller vouches for the call.
+    unsafe { function(callable, args, nargsf, names) }
 }
 
 /// The address of a symbol that CPython exports, if it does.

@@ -30,6 +30,7 @@
 #![allow(unsafe_code, reason = "acts on thread states and records of other threads")]
 
 mod crowd;
+mod fork;
 mod monitor;
 mod record;
 mod slot;
@@ -103,7 +104,7 @@ pub(crate) fn prepare(
     let desk = Symbol { name: "desk".into(), address: &raw const DESK as u64 };
     let lending = Lending { current: current.clone(), slot, desk };
     lending.try_out(py)?;
-    monitor::watch_forks()?;
+    fork::watch()?;
     Ok(LENDING.get_or_init(|| lending))
 }
 

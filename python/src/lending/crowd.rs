@@ -16,10 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::LENDING;
 use super::record::{CROWDED, DESK, Record};
-use crate::capi::{
-    PyEval_RestoreThread, PyEval_SaveThread, PyInterpreterState_Get, PyInterpreterState_ThreadHead,
-    PyThreadState_Next,
-};
+use crate::capi::{self, PyEval_RestoreThread, PyEval_SaveThread, PyInterpreterState_Get};
 use crate::helpers::keeping_errno;
 
 /// How often calls have given other threads a chance.
@@ -79,13 +76,23 @@ pub(super) fn yield_gil(record: &Record, state: u64) {
 
 /// Whether the interpreter has no other thread. This one has the GIL.
 fn is_alone() -> bool {
+    type Step = unsafe extern "C-unwind" fn(u64) -> u64;
+    static STEPS: OnceLock<Option<[Step; 2]>> = OnceLock::new();
+    // They are not in the stable ABI, but in every version.
+    let steps = STEPS.get_or_init(|| {
+        let head = capi::symbol(c"PyInterpreterState_ThreadHead")?;
+        let next = capi::symbol(c"PyThreadState_Next")?;
+        // SAFETY: both take a pointer and give one.
+        Some([head, next].map(|step| unsafe { std::mem::transmute::<usize, Step>(step as usize) }))
+    });
+    let Some([head, next]) = steps else { return false };
     // SAFETY: the GIL is held.
     let interpreter = unsafe { PyInterpreterState_Get() };
     // SAFETY: with the GIL held the list of threads stays as it is, but for
     // threads that are put before its head.
-    let first = unsafe { PyInterpreterState_ThreadHead(interpreter) };
+    let first = unsafe { head(interpreter) };
     // SAFETY: see above.
-    unsafe { PyThreadState_Next(first) == 0 }
+    unsafe { next(first) == 0 }
 }
 
 /// Notes whether other threads wait for the GIL now and then.

@@ -14,7 +14,6 @@
 
 #![allow(unsafe_code, reason = "makes system calls, and acts for thread states of others")]
 
-use std::cell::RefCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{
@@ -49,23 +48,21 @@ const IDLE_LOOK: Duration = Duration::from_millis(4);
 const IDLE: Duration = Duration::from_millis(20);
 /// The same while other threads wait for the GIL, each of which has its turn.
 const CROWDED_IDLE: Duration = Duration::from_millis(100);
-/// How long a fork waits at most for the monitor to end.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The monitor's thread, if it was started in this process.
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 /// What the monitor is to do; it waits for changes of this word.
-static COMMAND: AtomicU32 = AtomicU32::new(GO_ON);
+pub(super) static COMMAND: AtomicU32 = AtomicU32::new(GO_ON);
 /// Whether to behave as if the system gave no thread.
 static DENY: AtomicBool = AtomicBool::new(false);
 /// The number that the kernel gave its thread.
-static NUMBER: AtomicI32 = AtomicI32::new(0);
+pub(super) static NUMBER: AtomicI32 = AtomicI32::new(0);
 /// Whether it has ended.
-static ENDED: AtomicBool = AtomicBool::new(true);
+pub(super) static ENDED: AtomicBool = AtomicBool::new(true);
 
-const GO_ON: u32 = 0;
+pub(super) const GO_ON: u32 = 0;
 const WAKE: u32 = 1;
-const END: u32 = 2;
+pub(super) const END: u32 = 2;
 
 /// Whether the system has denied a monitor.
 pub(crate) fn is_denied() -> bool {
@@ -77,7 +74,7 @@ pub(crate) fn deny(denied: bool) {
     DENY.store(denied, Relaxed);
 }
 
-fn thread() -> MutexGuard<'static, Option<JoinHandle<()>>> {
+pub(super) fn thread() -> MutexGuard<'static, Option<JoinHandle<()>>> {
     THREAD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -148,7 +145,7 @@ fn without_signals<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Has the monitor look at its command at once.
-fn rouse() {
+pub(super) fn rouse() {
     let place = COMMAND.as_ptr();
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: a word that lives as long as the process.
@@ -328,76 +325,5 @@ fn steal(record: &Record, turn: u64, afterwards: u64) {
         // SAFETY: the owner sees the request, and waits for the GIL.
         unsafe { release_for(&lending.current, state) };
         DESK.away.store(afterwards, SeqCst);
-    }
-}
-
-/// Arranges that the monitor ends before each fork of the process.
-pub(super) fn watch_forks() -> Result<(), &'static str> {
-    // SAFETY: functions that may be called around a fork in any thread.
-    match unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) } {
-        0 => Ok(()),
-        _ => Err("the C library takes no fork handlers"),
-    }
-}
-
-thread_local! {
-    /// The locks that this thread holds while it forks.
-    static FORKING: RefCell<Option<Locks>> = const { RefCell::new(None) };
-}
-
-/// The monitor's thread, and the lock of decisions.
-type Locks = (MutexGuard<'static, Option<JoinHandle<()>>>, MutexGuard<'static, ()>);
-
-/// Ends the monitor, and sees to it that no other thread is in the middle of
-/// anything of ours.
-unsafe extern "C" fn before_fork() {
-    let mut thread = thread();
-    if let Some(running) = thread.take() {
-        COMMAND.store(END, SeqCst);
-        rouse();
-        let asked = Instant::now();
-        while !running.is_finished() && asked.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_micros(20));
-        }
-        match running.is_finished() {
-            true => {
-                drop(running.join());
-                wait_until_gone(asked);
-            }
-            // It waits for another thread to take a GIL that it released.
-            false => *thread = Some(running),
-        }
-    }
-    let locks = (thread, deciding());
-    FORKING.with_borrow_mut(|held| *held = Some(locks));
-}
-
-/// Waits until the kernel counts the monitor's thread no more, which is a little
-/// after it has ended: CPython warns when a process with threads forks.
-fn wait_until_gone(asked: Instant) {
-    let thread = NUMBER.load(SeqCst);
-    // SAFETY: it may be asked at any time.
-    let process = unsafe { libc::getpid() };
-    // SAFETY: no signal is sent.
-    let is_there = || unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) } == 0;
-    while is_there() && asked.elapsed() < PATIENCE {
-        std::thread::yield_now();
-    }
-}
-
-unsafe extern "C" fn in_parent() {
-    FORKING.with_borrow_mut(|held| drop(held.take()));
-}
-
-unsafe extern "C" fn in_child() {
-    let held = FORKING.with_borrow_mut(Option::take);
-    if let Some((mut thread, _deciding)) = held {
-        // The records of other threads are of no use here, and there is no
-        // monitor, even if its handle is there.
-        std::mem::forget(thread.take());
-        DESK.record.store(0, SeqCst);
-        DESK.away.store(ABSENT, SeqCst);
-        COMMAND.store(GO_ON, SeqCst);
-        ENDED.store(true, SeqCst);
     }
 }
