@@ -5,6 +5,7 @@ from typing import Any
 
 __all__ = [
     "__version__",
+    "bind",
     "checked",
     "configure",
     "explain",
