@@ -1,10 +1,14 @@
 """What is particular to lending the GIL: thefts, demotions, the monitor, and forks and ends of threads meanwhile."""
 
 import ctypes
+import os
+import shutil
+import subprocess
+import sys
 from ctypes import CDLL, c_int, c_void_p
 
 import pytest
-from conftest import EXPECT_STUBS
+from conftest import EXPECT_STUBS, LIBRARY
 from gilkit import CAN_LEND, Unary, declared, in_process
 
 import hotcall
@@ -327,3 +331,44 @@ class TestProcesses:
     os._exit(0)
     """
         in_process(code)
+
+
+@pytest.mark.needs_exec
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not on this machine")
+def test_memcheck():
+    """Threads, thefts, callbacks and a fork, under valgrind: no invalid access."""
+    code = """if True:
+    import ctypes, os, threading
+    from ctypes import c_int
+    import hotcall
+    hotcall.install()
+    lib = ctypes.CDLL(os.environ["HOTCALL_FIXTURE"])
+    Unary = ctypes.CFUNCTYPE(c_int, c_int)
+    add_one, sleep_us, sleep_and_call = lib.add_one, lib.sleep_us, lib.sleep_and_call
+    add_one.argtypes = sleep_us.argtypes = [c_int]
+    sleep_and_call.argtypes = [c_int, Unary, c_int]
+    callback = Unary(lambda number: add_one(number) + 1)
+    def work():
+        for number in range(200):
+            assert add_one(number) == number + 1
+            if number % 30 == 0:
+                assert sleep_us(1500) == 1500
+            if number % 50 == 0:
+                assert sleep_and_call(1000, callback, number) == number + 2
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if os.fork() == 0:
+        work()
+        os._exit(0)
+    assert os.wait()[1] == 0
+    work()
+    assert hotcall.stats()["thefts"], hotcall.status()
+    print("done")
+    """
+    environment = {**os.environ, "HOTCALL": "threshold=1,count=1", "HOTCALL_FIXTURE": LIBRARY, "PYTHONMALLOC": "malloc"}
+    command = ["valgrind", "--error-exitcode=9", "--undef-value-errors=no", "--quiet", sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr[-4000:]
