@@ -81,7 +81,7 @@ impl<'a> Lower<'a> {
     pub(crate) fn detached(&mut self) {
         for Detached { val, call, here, back } in std::mem::take(&mut self.detached) {
             self.asm.bind(here);
-            self.frame.here(&mut self.asm);
+            self.frame.here(&mut self.asm, true);
             self.forget(CONSTANT);
             let Data::Helper(helper) = &self.trace.insts[val.index()].data else {
                 unreachable!("the table says that its data is a helper");

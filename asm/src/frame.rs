@@ -123,12 +123,15 @@ impl Frame {
         for (reg, at) in self.vectors() {
             asm.mr(Code::Movups_xmmm128_xmm, at, reg.full());
         }
-        self.here(asm);
+        self.here(asm, true);
     }
 
-    /// Tells what holds in code that stands behind other code: the frame is there.
-    pub(crate) fn here(&self, asm: &mut Assembler) {
-        asm.note(State::new(Reg::RBP, 16, self.kept(self.saved.iter().count(), true)));
+    /// Tells whether the frame is there, in code that stands behind other code.
+    pub(crate) fn here(&self, asm: &mut Assembler, framed: bool) {
+        asm.note(match framed {
+            true => State::new(Reg::RBP, 16, self.kept(self.saved.iter().count(), true)),
+            false => State::entry(),
+        });
     }
 
     /// Where the caller's rbp is kept, the first `count` of the saved registers,

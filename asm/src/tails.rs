@@ -68,7 +68,8 @@ impl Lower<'_> {
     pub(crate) fn tails(&mut self, fallback: u64) {
         for (tail, label) in std::mem::take(&mut self.tails) {
             self.asm.bind(label);
-            self.frame.here(&mut self.asm);
+            let (Tail::Return { framed, .. } | Tail::Fallback { framed }) = tail;
+            self.frame.here(&mut self.asm, framed);
             match tail {
                 Tail::Return { source, framed } => self.give_back(source, framed),
                 Tail::Fallback { framed } => self.fall_back(fallback, framed),

@@ -192,6 +192,7 @@ fn uninstall(py: Python<'_>) -> PyResult<()> {
 /// A built-in function over a ctypes function.
 #[pyfunction]
 fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    start(function.py());
     bound::bind(function)
 }
 

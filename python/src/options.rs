@@ -175,7 +175,8 @@ impl Options {
 }
 
 /// The names of all options.
-const NAMES: &str = "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count, profile, check, perf, gdb or log";
+const NAMES: &str = "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count, \
+    profile, check, perf, gdb or log";
 
 fn denial(value: &str) -> Option<bool> {
     match value {
