@@ -5,6 +5,7 @@
 #   make bench   the benchmarks
 #   make clients programs over real bindings with and without hotcall: same results, shares of calls, times
 #   make lint    formatting, lints, documentation, types
+#   make docs    the guide and the reference, in .build/docs
 #   make package what is published: crates, wheel, source distribution, types, dependencies
 #   make long    the tests again, random ones for a long time
 
@@ -14,7 +15,7 @@ EACH := $(LANES)/pythons.sh
 BUILD := $(or $(HOTCALL_BUILD),.build)
 DEMO_PYTHON := $(or $(PYTHON_VERSION),3.11)
 
-.PHONY: demo test bench clients lint package long clean wheel start test-rust test-python test-suite test-denied test-chroot
+.PHONY: demo test bench clients lint docs package long clean wheel start test-rust test-python test-suite test-denied test-chroot
 .NOTPARALLEL:
 
 test: start test-rust test-python test-suite test-denied test-chroot
@@ -44,6 +45,9 @@ test-chroot: wheel
 
 lint:
 	@$(LANE) lint $(LANES)/lint.sh
+
+docs: wheel
+	@$(LANE) docs $(LANES)/docs.sh
 
 package: wheel
 	@$(LANE) package $(LANES)/package.sh

@@ -10,6 +10,6 @@ RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-it
 
 tools=$("$root/tests/lanes/tools.sh" ruff mypy)
 "$tools/ruff" check --no-cache --config python/pyproject.toml python/hotcall
-"$tools/ruff" check --no-cache --isolated --select E,F,B --ignore B008 --line-length 140 tests/lanes tests/python python/demo benches
+"$tools/ruff" check --no-cache --isolated --select E,F,B --ignore B008 --line-length 140 tests/lanes tests/python python/demo python/docs benches
 "$tools/mypy" --strict --config-file python/pyproject.toml --cache-dir "$build/mypy" python/hotcall
 bash -n tests/lanes/*.sh .ci/run

@@ -1,0 +1,20 @@
+#!/bin/bash
+# Builds the guide and the reference into .build/docs; a warning is an error.
+set -euo pipefail
+source "$(dirname "$0")/lib.sh"
+
+wheel=$(find_wheel)
+tools=$("$root/tests/lanes/tools.sh")
+if ! "$tools/python" -c 'import myst_parser, sphinx' 2>/dev/null &&
+    ! "$tools/python" -m pip install --quiet --disable-pip-version-check sphinx myst-parser >&2; then
+    loud "SKIPPED: docs: Sphinx cannot be installed"
+    exit 0
+fi
+"$tools/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheel"
+# Built from a copy, since the build writes a table beside the pages.
+rm -rf --one-file-system "$build/docs-source"
+mkdir -p "$build/docs-source/src"
+cp -r "$root/python/docs" "$build/docs-source/docs"
+cp "$root/python/src/refusals.rs" "$build/docs-source/src/"
+"$tools/python" -m sphinx --quiet --fail-on-warning --keep-going -b html "$build/docs-source/docs" "$build/docs"
+say "docs: $build/docs/index.html"
