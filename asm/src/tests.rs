@@ -4,6 +4,7 @@
 mod differential;
 mod enter;
 mod foreign;
+mod frames;
 mod golden;
 pub(crate) mod memory;
 mod random;

@@ -33,9 +33,9 @@ impl State {
 
 #[cfg(test)]
 impl State {
-    /// How many registers are saved.
-    pub(crate) fn saved(&self) -> usize {
-        self.saved.len()
+    /// The register, the bytes above it, and what was saved.
+    pub(crate) fn parts(&self) -> (Reg, u32, &[(Reg, u32)]) {
+        (self.base, self.offset, &self.saved)
     }
 }
 

@@ -11,9 +11,9 @@ use hotcall_tracer::{Backend, Outcome, Trace, eval, verify};
 
 use super::enter::enter;
 use super::foreign::{expect_next, fallback_system_v, fallback_win64, gate, helpers};
-use super::fuzz_ms;
 use super::random::{Random, SELF, TARGET};
 use super::world::{BYTES, Event, MISSED, TestHost, world};
+use super::{frames, fuzz_ms};
 use crate::{Jit, Options};
 
 /// The gate notes what it sees in statics, so one test at a time goes through it.
@@ -79,6 +79,7 @@ fn compare(
         Abi::Win64 => fallback_win64 as *const (),
     };
     let stub = jit.compile(trace, fallback.addr() as u64).expect("a stub");
+    frames::check(&stub);
     begin(start, calls);
     world(|world| world.params = params);
     // SAFETY: the stub was made for `abi`, and the world has its memory, its

@@ -173,6 +173,6 @@ fn stubs_of_the_other_convention_say_where_vectors_are() {
     let result = b.call("extern \"sysv64\" fn(i64) -> i64", target, &[x]);
     let stub = jit.compile(&b.ret(result), 0).unwrap();
     // Ten vectors, rsi and rdi are kept for the caller, and its rbp.
-    let most = stub.rows.iter().map(|row| row.state.saved()).max();
+    let most = stub.rows.iter().map(|row| row.state.parts().2.len()).max();
     assert_eq!(most, Some(13));
 }
