@@ -104,7 +104,7 @@ def test_it_is_a_builtin_function(lib):
     assert hash(bound) == hash(hotcall.bind(function))
     assert bound != hotcall.bind(lib["add_one"])
     assert copy.copy(bound) is bound
-    nameless = hotcall.bind(CFUNCTYPE(c_int)(lambda: 3)) if sys.platform == "linux" else bound
+    nameless = hotcall.bind(CFUNCTYPE(c_int)(0))
     assert nameless.__name__ == "CFunctionType"
 
 
