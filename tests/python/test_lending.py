@@ -243,6 +243,7 @@ class TestProcesses:
     """
         )
 
+    @pytest.mark.needs_exec
     def test_fork_in_a_callback(self):
         in_process(
             """

@@ -113,6 +113,21 @@ fn frames_of_stubs_are_crossed() {
 }
 
 #[test]
+fn a_helper_that_is_jumped_to_has_the_caller_above_it() {
+    let jit = Jit::new(Options::default());
+    let (mut b, [x, y, z]) = Builder::new();
+    let first = b.help(&LOOK, &[x, y, z]);
+    let second = b.help(&LOOK, &[x, y, first]);
+    let stub = jit.compile(&b.ret(second), 0).unwrap();
+    let want = depth();
+    assert_eq!(enter(&stub, 1), 3);
+    SEEN.with_borrow(|seen| {
+        assert!(!seen.iter().any(|place| addresses(&stub).contains(&(place.wrapping_sub(1)))));
+        assert!(seen.len() >= want, "{} frames, not {want}", seen.len());
+    });
+}
+
+#[test]
 fn exceptions_leave_what_the_caller_keeps() {
     let jit = Jit::new(Options::default());
     for living in 0..24 {
