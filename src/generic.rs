@@ -89,6 +89,10 @@ impl Host for Caller {
         self.machine.thread()
     }
 
+    fn scratch(&mut self, bytes: u64) -> u64 {
+        self.machine.scratch(bytes)
+    }
+
     #[inline(always)]
     fn load(&mut self, mem: Mem, address: u64) -> u64 {
         self.machine.load(mem, address)

@@ -20,6 +20,8 @@ use hotcall_tracer::{Entry, Helper, Host, Mem};
 pub struct Machine {
     /// The memory of the last struct that a function returned.
     returned: Vec<u64>,
+    /// The memory of the run.
+    scratch: Vec<u128>,
 }
 
 impl Machine {
@@ -30,7 +32,7 @@ impl Machine {
     /// that are alive for the whole call and calls each helper, and the foreign
     /// function, as their declarations ask.
     pub unsafe fn new() -> Machine {
-        Machine { returned: Vec::new() }
+        Machine { returned: Vec::new(), scratch: Vec::new() }
     }
 }
 
@@ -54,6 +56,13 @@ impl Host for Machine {
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     fn thread(&mut self) -> u64 {
         unreachable!("rules ask for it where they have found something there")
+    }
+
+    fn scratch(&mut self, bytes: u64) -> u64 {
+        if self.scratch.is_empty() {
+            self.scratch.resize(bytes.div_ceil(16) as usize, 0);
+        }
+        self.scratch.as_mut_ptr().expose_provenance() as u64
     }
 
     #[inline(always)]

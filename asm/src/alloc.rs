@@ -7,11 +7,11 @@
 //! made: what they might change is kept in the frame meanwhile. Homes never
 //! change, so every exit of a trace restores the parameters in the same way.
 
-use hotcall_tracer::{Op, Refusal, Trace, Ty, Val};
+use hotcall_tracer::{Op, Trace, Ty, Val};
 
-use crate::plan::{Fate, Plan};
-use crate::refusals::TOO_MANY_PARAMETERS;
-use crate::regs::{Convention, LASTING, RESULT, Reg, RegSet, VECTOR_RESULT};
+use crate::interface::{Arrival, Interface};
+use crate::plan::{CallPlan, Fate, Plan};
+use crate::regs::{LASTING, RESULT, Reg, RegSet, VECTOR_RESULT};
 
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,21 @@ pub(crate) enum Home {
     Reg(Reg),
     /// In this 8-byte slot of the frame.
     Slot(u32),
+    /// On the stack where the caller put it, so many bytes above the first argument.
+    Passed(u32),
+    /// Nowhere: it is the address of a part of the stack.
+    Address(Part),
+}
+
+/// A part of the stack whose address is a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A struct that the caller copied so many bytes above the first argument.
+    Copied(u32),
+    /// What the result is read from.
+    Result,
+    /// The stub's own memory.
+    Scratch,
 }
 
 /// The homes of all values.
@@ -42,7 +57,7 @@ pub(crate) struct Homes {
 struct Scan<'a> {
     trace: &'a Trace,
     plan: &'a Plan,
-    host: &'static Convention,
+    interface: &'a Interface,
     /// What all calls of the trace preserve.
     lasting: RegSet,
     free: RegSet,
@@ -53,56 +68,49 @@ struct Scan<'a> {
 }
 
 /// Finds a home for each value.
-///
-/// # Errors
-/// [`TOO_MANY_PARAMETERS`] if the stub cannot be entered with so many words.
-pub(crate) fn allocate(
-    trace: &Trace,
-    plan: &Plan,
-    host: &'static Convention,
-) -> Result<Homes, Refusal> {
+pub(crate) fn allocate(trace: &Trace, plan: &Plan, interface: &Interface) -> Homes {
+    let entered = interface.convention;
     let preserved =
-        plan.calls.iter().fold(host.preserved, |set, call| set.and(call.callee.preserved));
+        plan.calls.iter().fold(entered.preserved, |set, call| set.and(call.callee.preserved));
     let lasting = preserved.and(LASTING);
-    let free = RegSet::of(host.volatile).or(RegSet::of(host.volatile_vectors)).or(lasting);
+    let free = RegSet::of(entered.volatile).or(RegSet::of(entered.volatile_vectors)).or(lasting);
     let of = vec![Home::Nowhere; trace.insts.len()];
     let homes = Homes { of, slots: 0, slot_homes: 0, used: RegSet::default() };
     let mut scan = Scan {
         trace,
         plan,
-        host,
+        interface,
         lasting,
         free,
         free_slots: Vec::new(),
         active: Vec::new(),
         homes,
     };
-    scan.enter()?;
+    scan.enter();
     for index in trace.params()..trace.insts.len() {
         scan.release(index);
         if plan.fates[index] == Fate::Emit && plan.last[index] > 0 {
-            scan.settle(Val(index as u32));
+            match trace.insts[index].op {
+                Op::Scratch => scan.homes.of[index] = Home::Address(Part::Scratch),
+                _ => scan.settle(Val(index as u32)),
+            }
         }
     }
     let mut homes = scan.homes;
     homes.slot_homes = homes.slots;
     let out_of_line = plan.calls.iter().filter(|call| trace.insts[call.index].op == Op::HelpIf);
-    let kept = out_of_line.map(|call| homes.lost(plan, host, call.index).count() as u32).max();
+    let kept = out_of_line.map(|call| homes.lost(plan, call).count() as u32).max();
     homes.slots += kept.unwrap_or(0);
-    Ok(homes)
+    homes
 }
 
 impl Homes {
-    /// The registers with values that live on behind the instruction at `index`,
-    /// and that a call by the convention `host` does not preserve.
-    pub(crate) fn lost(
-        &self,
-        plan: &Plan,
-        host: &Convention,
-        index: usize,
-    ) -> impl Iterator<Item = Reg> {
+    /// The registers with values that live on behind a call, and that it does not
+    /// preserve.
+    pub(crate) fn lost(&self, plan: &Plan, call: &CallPlan) -> impl Iterator<Item = Reg> {
+        let (index, preserved) = (call.index, call.callee.preserved);
         self.of[..index].iter().zip(&plan.last).filter_map(move |(home, last)| match home {
-            Home::Reg(reg) if *last > index && !host.preserved.contains(*reg) => Some(*reg),
+            Home::Reg(reg) if *last > index && !preserved.contains(*reg) => Some(*reg),
             _ => None,
         })
     }
@@ -110,19 +118,30 @@ impl Homes {
 
 impl Scan<'_> {
     /// Parameters come first, all at once: those that no call interrupts stay
-    /// where they are.
-    fn enter(&mut self) -> Result<(), Refusal> {
-        let params = self.trace.params();
-        for index in 0..params {
-            let entry = self.host.entry(index).ok_or(TOO_MANY_PARAMETERS)?;
-            if self.plan.last[index] > 0 && !self.plan.across[index] {
-                self.occupy(Val(index as u32), entry);
+    /// in their registers, and those on the stack stay there.
+    fn enter(&mut self) {
+        let mut moved = Vec::new();
+        for (index, arrival) in self.interface.arrivals.iter().enumerate() {
+            let val = Val(index as u32);
+            match *arrival {
+                _ if self.plan.last[index] == 0 => {}
+                Arrival::Stack(offset, _) => self.homes.of[index] = Home::Passed(offset),
+                Arrival::Copied(offset) => {
+                    self.homes.of[index] = Home::Address(Part::Copied(offset));
+                }
+                Arrival::Result => self.homes.of[index] = Home::Address(Part::Result),
+                Arrival::Reg(reg, _) if self.free.contains(reg) && !self.is_moved(val, reg) => {
+                    self.occupy(val, reg);
+                }
+                Arrival::Reg(..) => moved.push(val),
             }
         }
-        for index in (0..params).filter(|&index| self.plan.across[index]) {
-            self.settle(Val(index as u32));
-        }
-        Ok(())
+        moved.into_iter().for_each(|val| self.settle(val));
+    }
+
+    /// Whether a parameter cannot stay in the register that it comes in.
+    fn is_moved(&self, val: Val, reg: Reg) -> bool {
+        self.plan.across[val.index()] || reg.is_vector()
     }
 
     /// Frees the homes of values whose last use is at `index`. The result of
@@ -164,7 +183,11 @@ impl Scan<'_> {
                 && reg.is_vector() == vector
                 && (!across || self.lasting.contains(*reg))
         };
-        let volatile = if vector { self.host.volatile_vectors } else { self.host.volatile };
+        let volatile = if vector {
+            self.interface.convention.volatile_vectors
+        } else {
+            self.interface.convention.volatile
+        };
         let is_call = matches!(inst.op, Op::Help | Op::Call);
         let result = is_call.then_some(if vector { VECTOR_RESULT } else { RESULT });
         let wanted = result.into_iter().chain(self.plan.hints[val.index()]);

@@ -95,6 +95,7 @@ impl Lower<'_> {
             Source::Reg(reg) => self.asm.mov(out, reg),
             Source::Slot(at) => self.asm.load(out, at),
             Source::Number(word) => self.asm.number(out, word),
+            Source::Address(at) => self.asm.lea(out, at),
         }
     }
 
@@ -204,14 +205,16 @@ impl Lower<'_> {
     fn extend(&mut self, val: Val, a: Val, mem: Mem) {
         let (from, out) = (self.read(a, PASSING), self.target(val));
         let (code, to) = widening(mem, out);
-        let from_part = match mem.size() {
-            1 => from.low8(),
-            2 => from.low16(),
-            4 => from.low32(),
-            _ => from.full(),
-        };
-        self.asm.rr(code, to, from_part);
+        self.asm.rr(code, to, low(from, mem));
         self.write(val, out);
+    }
+
+    /// `to` gets the low bytes of `from`, widened from this type.
+    pub(crate) fn widen(&mut self, to: Reg, mem: Mem, from: Reg) {
+        if mem != Mem::I64 {
+            let (code, to) = widening(mem, to);
+            self.asm.rr(code, to, low(from, mem));
+        }
     }
 
     fn int_to_double(&mut self, val: Val, a: Val) {
@@ -224,7 +227,8 @@ impl Lower<'_> {
 
     /// A double or a float to the other.
     fn convert(&mut self, val: Val, a: Val, code: Code) {
-        let (from, out) = (self.read(a, self.host.passing_vector), self.vector_target(val));
+        let (from, out) =
+            (self.read(a, self.interface.convention.passing_vector), self.vector_target(val));
         self.asm.rr(code, out.full(), from.full());
         self.write(val, out);
     }
@@ -235,12 +239,22 @@ impl Lower<'_> {
         match (self.source(a), single) {
             (Source::Slot(at), true) => self.asm.rm(Code::Mov_r32_rm32, out.low32(), at),
             (_, true) => {
-                let from = self.read(a, self.host.passing_vector);
+                let from = self.read(a, self.interface.convention.passing_vector);
                 self.asm.rr(Code::Movd_rm32_xmm, out.low32(), from.full());
             }
             (_, false) => self.copy(out, a),
         }
         self.write(val, out);
+    }
+}
+
+/// The low part of a register that a value of type `mem` takes.
+fn low(reg: Reg, mem: Mem) -> Register {
+    match mem.size() {
+        1 => reg.low8(),
+        2 => reg.low16(),
+        4 => reg.low32(),
+        _ => reg.full(),
     }
 }
 

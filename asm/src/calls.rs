@@ -10,7 +10,7 @@ use crate::emit::{At, Base, Label};
 use crate::lower::{Lower, Source};
 use crate::parmove::{Move, sequence};
 use crate::plan::{CallPlan, Fate, call_args};
-use crate::regs::{CONSTANT, PASSING, RESULT, RESULTS, Reg, VECTOR_RESULT, VECTOR_RESULTS};
+use crate::regs::{CONSTANT, PASSING, RESULT, Reg, VECTOR_RESULT, result_registers};
 
 /// A call of a helper that is seldom made, and so stands behind the rest.
 pub(crate) struct Detached<'a> {
@@ -86,7 +86,7 @@ impl<'a> Lower<'a> {
             let Data::Helper(helper) = &self.trace.insts[val.index()].data else {
                 unreachable!("the table says that its data is a helper");
             };
-            let lost: Vec<Reg> = self.homes.lost(self.plan, self.host, val.index()).collect();
+            let lost: Vec<Reg> = self.homes.lost(self.plan, call).collect();
             let place = |nth| self.frame.slot(self.homes.slot_homes + nth);
             let kept: Vec<(Reg, At)> = lost.into_iter().zip((0..).map(place)).collect();
             kept.iter().for_each(|(reg, at)| self.asm.store(*at, *reg));
@@ -124,13 +124,10 @@ impl<'a> Lower<'a> {
     fn receive_struct(&mut self, val: Val, words: &[Class]) {
         self.forget(CONSTANT);
         let place = self.frame.returned();
-        let (mut ints, mut vectors) = (RESULTS.into_iter(), VECTOR_RESULTS.into_iter());
-        for (class, offset) in words.iter().zip([0, 8]) {
-            let from = if *class == Class::Int { ints.next() } else { vectors.next() };
-            let from = from.expect("a struct has at most two words");
-            self.asm.store(At { offset: place.offset + offset, ..place }, from);
+        for (from, nth) in result_registers(words).into_iter().zip(0..) {
+            self.asm.store(At { offset: place.offset + 8 * nth, ..place }, from);
         }
-        self.asm.rm(Code::Lea_r64_m, RESULT.full(), place);
+        self.asm.lea(RESULT, place);
         self.write(val, RESULT);
     }
 
@@ -174,11 +171,16 @@ impl<'a> Lower<'a> {
                 }
                 Source::Number(word) => self.asm.number(to, word),
                 Source::Slot(at) => self.asm.load(to, at),
+                Source::Address(at) if to.is_vector() => {
+                    self.asm.lea(PASSING, at);
+                    self.asm.mov(to, PASSING);
+                }
+                Source::Address(at) => self.asm.lea(to, at),
                 Source::Reg(_) => unreachable!("registers are moved in parallel"),
             }
         }
         if let Some(to) = call.places.result.and_then(|place| call.callee.register(place)) {
-            self.asm.rm(Code::Lea_r64_m, to.full(), self.frame.returned());
+            self.asm.lea(to, self.frame.returned());
         }
         at
     }
@@ -199,21 +201,22 @@ impl<'a> Lower<'a> {
 
     /// Copies the bytes of a struct, and none behind them, to the stack.
     fn copy_to_stack(&mut self, source: Source, offset: u32, size: u32) {
-        let base = match source {
-            Source::Reg(reg) => reg,
+        let start = match source {
+            Source::Reg(base) => At::new(base, 0),
             Source::Number(word) => {
                 self.hold(word);
-                CONSTANT
+                At::new(CONSTANT, 0)
             }
             Source::Slot(slot) => {
                 self.forget(CONSTANT);
                 self.asm.load(CONSTANT, slot);
-                CONSTANT
+                At::new(CONSTANT, 0)
             }
+            Source::Address(at) => at,
         };
         let mut done = 0;
         while done < size {
-            let from = At::new(base, done.cast_signed());
+            let from = At { offset: start.offset + done.cast_signed(), ..start };
             let to = At::new(Reg::RSP, (offset + done).cast_signed());
             done += self.asm.copy_part(to, from, PASSING, size - done);
         }
@@ -232,6 +235,10 @@ impl<'a> Lower<'a> {
             },
             Source::Slot(slot) => {
                 self.asm.load(PASSING, slot);
+                PASSING
+            }
+            Source::Address(at) => {
+                self.asm.lea(PASSING, at);
                 PASSING
             }
         };

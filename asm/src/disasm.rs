@@ -20,8 +20,9 @@ impl Stub {
 }
 
 /// The names of the addresses that the code of a trace may contain.
-fn names(trace: &Trace, fallback: u64) -> HashMap<u64, String> {
-    let mut names = HashMap::from([(fallback, "@fallback".to_owned())]);
+fn names(trace: &Trace, fallback: Option<u64>) -> HashMap<u64, String> {
+    let fallback = fallback.map(|address| (address, "@fallback".to_owned()));
+    let mut names: HashMap<u64, String> = fallback.into_iter().collect();
     for inst in &trace.insts {
         let (address, name) = match &inst.data {
             Data::Symbol(symbol) => (symbol.address, symbol.name.as_ref()),

@@ -264,6 +264,11 @@ impl Assembler {
         self.rm(code, to.full(), at);
     }
 
+    /// `to` gets the address `at`.
+    pub(crate) fn lea(&mut self, to: Reg, at: At) {
+        self.rm(Code::Lea_r64_m, to.full(), at);
+    }
+
     /// The 8 bytes at `at` get what `from` has.
     pub(crate) fn store(&mut self, at: At, from: Reg) {
         let code = if from.is_vector() { Code::Movsd_xmmm64_xmm } else { Code::Mov_rm64_r64 };
@@ -282,6 +287,11 @@ impl Assembler {
         self.rm(load, part, from);
         self.mr(store, to, part);
         bytes
+    }
+
+    /// Goes to the address that is at `at`.
+    pub(crate) fn jump_to(&mut self, at: At) {
+        self.put(Instruction::with1(Code::Jmp_rm64, MemoryOperand::from(at)));
     }
 
     /// A label whose place is not known yet.

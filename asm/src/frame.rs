@@ -1,9 +1,11 @@
 //! The frame of a stub: what lies where between the saved frame pointer and the
 //! stack pointer, and the code that builds and removes it.
 //!
-//! From high to low addresses: the return address, the caller's rbp (rbp points
-//! here), saved registers, slots, saved vectors, the struct that a call returns,
-//! arguments of the calls made (rsp points here). Frame-pointer unwinders find their way through a stub.
+//! From high to low addresses: the arguments that the caller put on the stack,
+//! the return address, the caller's rbp (rbp points here), saved registers,
+//! slots, saved vectors, the stub's own memory, what its result is read from, the
+//! struct that a call returns, arguments of the calls made (rsp points here).
+//! Frame-pointer unwinders find their way through a stub.
 //!
 //! Guards that come before the first call need no frame, so it is built behind them.
 
@@ -11,11 +13,12 @@ use hotcall_core::StructType;
 use hotcall_tracer::Refusal;
 use iced_x86::Code;
 
-use crate::alloc::{Home, Homes};
+use crate::alloc::{Home, Homes, Part};
 use crate::emit::{Assembler, At};
+use crate::interface::{Interface, Returns};
 use crate::plan::Plan;
 use crate::refusals::FRAME_TOO_LARGE;
-use crate::regs::{Convention, Reg, RegSet};
+use crate::regs::{Reg, RegSet};
 use crate::unwind::State;
 
 /// The layout of one stub's frame.
@@ -33,34 +36,45 @@ pub(crate) struct Frame {
     outgoing: u32,
     /// The instruction before which it is built; none if nothing needs it.
     pub(crate) begin: Option<usize>,
+    /// The bytes up to what the stub's result is read from.
+    result: u32,
+    /// The bytes up to the stub's own memory.
+    scratch: u32,
 }
 
 /// The size of a page. A larger frame touches each page that it spans, in
 /// order, so that the system sees the stack grow.
 const PAGE: u32 = 4096;
+/// The largest struct in bytes that is returned in registers.
+const IN_REGISTERS: u64 = 16;
 /// The largest frame in bytes.
 const LIMIT: u64 = 64 * 1024;
 
 impl Frame {
-    /// Lays out the frame of a stub that is entered by the convention `host`.
+    /// Lays out the frame of a stub that is entered as `interface` says.
     ///
     /// # Errors
     /// [`FRAME_TOO_LARGE`] beyond 64 KiB.
-    pub(crate) fn new(plan: &Plan, homes: &Homes, host: &Convention) -> Result<Frame, Refusal> {
+    pub(crate) fn new(plan: &Plan, homes: &Homes, interface: &Interface) -> Result<Frame, Refusal> {
+        let entered = interface.convention.preserved;
         let mut changed = homes.used;
         let (mut outgoing, mut returned) = (0, 0);
         for call in plan.calls.iter().filter(|call| plan.tail != Some(call.index)) {
             // What the callee may change must be kept for our caller here.
-            changed = changed.or(host.preserved.minus(call.callee.preserved));
+            changed = changed.or(entered.minus(call.callee.preserved));
             outgoing = outgoing.max(u64::from(call.places.stack_bytes));
             let bytes = call.returned.map_or(0, StructType::size) as u64;
             returned = returned.max(bytes.next_multiple_of(16));
         }
-        let kept = changed.and(host.preserved);
+        let kept = changed.and(entered);
         let (vectors, saved): (Vec<Reg>, Vec<Reg>) = kept.iter().partition(|reg| reg.is_vector());
         let wide = 16 * vectors.len() as u64;
         let pushed = 8 * saved.len() as u64;
-        let below = 8 * u64::from(homes.slots) + wide + returned + outgoing;
+        let result = outgoing + returned;
+        let in_registers = matches!(interface.returns, Returns::Words(_));
+        let scratch = result + if in_registers { IN_REGISTERS } else { 0 };
+        let own = plan.scratch.min(LIMIT + 1).next_multiple_of(16);
+        let below = 8 * u64::from(homes.slots) + wide + own + scratch;
         // Behind `push rbp` the stack pointer is a multiple of 16.
         let below = (pushed + below).next_multiple_of(16) - pushed;
         if below > LIMIT {
@@ -68,18 +82,20 @@ impl Frame {
         }
         let needs_it = |home: &Home| match home {
             Home::Reg(reg) => kept.contains(*reg),
-            Home::Slot(_) => true,
+            Home::Slot(_) | Home::Passed(_) | Home::Address(_) => true,
             Home::Nowhere => false,
         };
         let home = homes.of.iter().position(needs_it);
         let call = plan.calls.iter().map(|call| call.index).find(|call| plan.tail != Some(*call));
         Ok(Frame {
-            begin: home.into_iter().chain(call).min(),
+            begin: home.into_iter().chain(call).chain(in_registers.then_some(0)).min(),
             saved: RegSet::of(&saved),
             saved_vectors: RegSet::of(&vectors),
             slots: homes.slots,
             below: below as u32,
             outgoing: outgoing as u32,
+            result: result as u32,
+            scratch: scratch as u32,
         })
     }
 
@@ -92,6 +108,21 @@ impl Frame {
     /// Where a struct lies that a call returns.
     pub(crate) fn returned(&self) -> At {
         At::new(Reg::RSP, self.outgoing.cast_signed())
+    }
+
+    /// Where an argument lies that the caller put on the stack: behind rbp and
+    /// the return address.
+    pub(crate) fn passed(&self, offset: u32) -> At {
+        At::new(Reg::RBP, 16 + offset.cast_signed())
+    }
+
+    /// Where a part of the stack begins whose address is a value.
+    pub(crate) fn part(&self, part: Part) -> At {
+        match part {
+            Part::Copied(offset) => self.passed(offset),
+            Part::Result => At::new(Reg::RSP, self.result.cast_signed()),
+            Part::Scratch => At::new(Reg::RSP, self.scratch.cast_signed()),
+        }
     }
 
     /// The saved vectors, and where they lie.

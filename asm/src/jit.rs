@@ -2,21 +2,21 @@
 //! but its trace and its fallback, so equal pairs share one.
 
 use std::collections::HashMap;
-use std::process;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
 
-use hotcall_core::Abi;
+use hotcall_core::{Abi, Signature};
 use hotcall_tracer::{Backend, BuildWordHasher, Refusal, Trace, verify};
 
+use crate::guarded::Guarded;
+use crate::interface::Entry;
 use crate::lower::assemble;
 use crate::memory::{Arena, KeepErrno};
-use crate::refusals::{
-    FORKED_WHILE_COMPILING, INVALID_TRACE, NO_EXECUTABLE_MEMORY, UNSUPPORTED_PROCESSOR,
-};
+use crate::refusals::{INVALID_TRACE, NO_EXECUTABLE_MEMORY, UNSUPPORTED_PROCESSOR};
 use crate::regs::{Convention, convention};
 use crate::stub::Stub;
 use crate::tables::Tables;
+use crate::trampoline::{Slots, Trampoline, block};
+use crate::unwind::Row;
 
 /// What a [`Jit`] may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +40,16 @@ impl Default for Options {
 pub struct Usage {
     /// Bytes of pages that there may be.
     pub capacity: usize,
-    /// Bytes in stubs, and between them for alignment.
+    /// Bytes in stubs and trampolines, and between them for alignment.
     pub used_bytes: usize,
     /// Pages that have code.
     pub pages: usize,
     /// Stubs, each counted once however often it was asked for.
     pub stubs: usize,
+    /// Trampolines that are in use.
+    pub trampolines: usize,
+    /// Trampolines that there is code for; those that are not in use wait for it.
+    pub trampoline_slots: usize,
 }
 
 /// Compiles traces to stubs in code memory of its own.
@@ -56,25 +60,34 @@ pub struct Usage {
 pub struct Jit {
     options: Options,
     host: &'static Convention,
-    state: Mutex<State>,
-    /// The process that locked `state` last.
-    locked_by: AtomicU32,
+    state: Guarded<State>,
+    /// Locked before `state`, where both are.
+    slots: Arc<Guarded<Slots>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// None before the first use; then what the probe gave, for good.
     arena: Option<Result<Arena, Refusal>>,
-    /// For each trace, its stubs and their fallbacks.
-    cache: HashMap<Arc<Trace>, Vec<(u64, Stub)>, BuildWordHasher>,
+    /// For each trace, its stubs and how they are entered.
+    cache: HashMap<Arc<Trace>, Vec<(Entry, Stub)>, BuildWordHasher>,
     stubs: usize,
     tables: Tables,
 }
 
 impl State {
-    fn cached(&self, trace: &Trace, fallback: u64) -> Option<Stub> {
+    fn cached(&self, trace: &Trace, entry: &Entry) -> Option<Stub> {
         let stubs = self.cache.get(trace)?;
-        stubs.iter().find(|(known, _)| *known == fallback).map(|(_, stub)| stub.clone())
+        stubs.iter().find(|(known, _)| known == entry).map(|(_, stub)| stub.clone())
+    }
+
+    /// Puts code into place, and tells how to unwind it before anyone can be in it.
+    fn install(&mut self, options: &Options, code: &[u8], rows: &[Row]) -> Result<u64, Refusal> {
+        let arena = self.arena(options)?;
+        let address = arena.install(code)?;
+        let around = arena.around(address, code.len());
+        self.tables.add(address..address + code.len() as u64, &around, rows);
+        Ok(address)
     }
 
     fn arena(&mut self, options: &Options) -> Result<&mut Arena, Refusal> {
@@ -98,12 +111,7 @@ impl Jit {
     /// A compiler whose stubs are entered by the convention `host`, which is
     /// also that of all helpers.
     pub(crate) fn entered_by(host: Abi, options: Options) -> Jit {
-        Jit {
-            options,
-            host: convention(host),
-            state: Mutex::default(),
-            locked_by: AtomicU32::new(process::id()),
-        }
+        Jit { options, host: convention(host), state: Guarded::default(), slots: Arc::default() }
     }
 
     /// Asks the system for executable memory, if that was not done yet.
@@ -112,7 +120,7 @@ impl Jit {
     /// Why nothing can be compiled here.
     pub fn probe(&self) -> Result<(), Refusal> {
         let _errno = KeepErrno::new();
-        self.lock()?.arena(&self.options).map(|_| ())
+        self.state.lock()?.arena(&self.options).map(|_| ())
     }
 
     /// Whether traces can be compiled. The first question is [`Self::probe`].
@@ -125,35 +133,85 @@ impl Jit {
 
     /// How much code memory is in use now.
     pub fn usage(&self) -> Usage {
-        let Ok(state) = self.lock() else { return Usage::default() };
         let capacity = self.options.capacity;
-        match &state.arena {
-            Some(Ok(arena)) => Usage {
-                capacity: arena.capacity(),
-                used_bytes: arena.used(),
-                pages: arena.pages(),
-                stubs: state.stubs,
-            },
-            _ => Usage { capacity, ..Usage::default() },
+        let mut usage = Usage { capacity, ..Usage::default() };
+        if let Ok(slots) = self.slots.lock() {
+            (usage.trampolines, usage.trampoline_slots) = slots.count();
         }
+        if let Ok(state) = self.state.lock()
+            && let Some(Ok(arena)) = &state.arena
+        {
+            usage.capacity = arena.capacity();
+            usage.used_bytes = arena.used();
+            usage.pages = arena.pages();
+            usage.stubs = state.stubs;
+        }
+        usage
     }
 
-    /// Locks the state. In a child of `fork`, a lock that was held by another
-    /// thread of the parent is never released; then there is no compiling.
-    fn lock(&self) -> Result<MutexGuard<'_, State>, Refusal> {
-        let guard = match self.state.try_lock() {
-            Ok(guard) => guard,
-            // What is kept is whole after every step, so a panic did no harm.
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) if self.locked_by.load(Relaxed) != process::id() => {
-                return Err(FORKED_WHILE_COMPILING);
-            }
-            Err(TryLockError::WouldBlock) => {
-                self.state.lock().unwrap_or_else(PoisonError::into_inner)
-            }
-        };
-        self.locked_by.store(process::id(), Relaxed);
-        Ok(guard)
+    /// Compiles `trace` to a C function of this signature, or finds it compiled.
+    /// It is entered by way of a [`Trampoline`], which gives it its context.
+    ///
+    /// The trace's parameters are these words, in order:
+    ///
+    /// 1. the context;
+    /// 2. if the signature returns a struct, the address of memory for it, which
+    ///    the trace fills: `ret` then says nothing about the result;
+    /// 3. the words of the arguments, as the operation `call` takes them: canonical
+    ///    words of scalars; for a struct in registers one for each 8 bytes, of
+    ///    which the bytes behind its end are undefined; the address of a copy that
+    ///    belongs to the callee, for a struct in memory.
+    ///
+    /// `ret` gives the result as a word, of which the low bytes count; a double or
+    /// a float is given by its bits. There is no guard in such a trace: nobody
+    /// could take over. errno stays as it is.
+    ///
+    /// # Errors
+    /// See [`refusals`](crate::refusals).
+    pub fn compile_callback(&self, trace: &Trace, signature: &Signature) -> Result<Stub, Refusal> {
+        self.stub(trace, Entry::Callback(signature.clone()))
+    }
+
+    /// A C function that goes to `target` with `context` in the register from which
+    /// stubs of [`Jit::compile_callback`] take it. errno stays as it is.
+    ///
+    /// # Errors
+    /// If there is no code memory for it.
+    pub fn trampoline(&self, target: u64, context: u64) -> Result<Trampoline, Refusal> {
+        let _errno = KeepErrno::new();
+        let mut slots = self.slots.lock()?;
+        if slots.is_used_up() {
+            let (fresh, code) = block();
+            let address = self.state.lock()?.install(&self.options, &code, &[])?;
+            slots.add(fresh, address);
+        }
+        Ok(slots.take(&self.slots, target, context))
+    }
+
+    /// The stub for `trace` that is entered as `entry` says.
+    fn stub(&self, trace: &Trace, entry: Entry) -> Result<Stub, Refusal> {
+        let _errno = KeepErrno::new();
+        let mut state = self.state.lock()?;
+        state.arena(&self.options)?;
+        if let Some(stub) = state.cached(trace, &entry) {
+            return Ok(stub);
+        }
+        drop(state);
+
+        verify(trace).map_err(|_| INVALID_TRACE)?;
+        let (code, rows) = assemble(trace, &entry, self.host)?;
+
+        let mut state = self.state.lock()?;
+        // Another thread may have compiled the same meanwhile.
+        if let Some(stub) = state.cached(trace, &entry) {
+            return Ok(stub);
+        }
+        let address = state.install(&self.options, &code, &rows)?;
+        let trace = Arc::new(trace.clone());
+        let stub = Stub::new(address, (code, rows), Arc::clone(&trace), &entry);
+        state.stubs += 1;
+        state.cache.entry(trace).or_default().push((entry, stub.clone()));
+        Ok(stub)
     }
 }
 
@@ -169,32 +227,7 @@ impl Backend for Jit {
     /// Compiles `trace`, or finds the stub that an equal pair of trace and
     /// fallback was given before. errno stays as it is.
     fn compile(&self, trace: &Trace, fallback: u64) -> Result<Stub, Refusal> {
-        let _errno = KeepErrno::new();
-        let mut state = self.lock()?;
-        state.arena(&self.options)?;
-        if let Some(stub) = state.cached(trace, fallback) {
-            return Ok(stub);
-        }
-        drop(state);
-
-        verify(trace).map_err(|_| INVALID_TRACE)?;
-        let (code, rows) = assemble(trace, fallback, self.host)?;
-
-        let mut state = self.lock()?;
-        // Another thread may have compiled the same meanwhile.
-        if let Some(stub) = state.cached(trace, fallback) {
-            return Ok(stub);
-        }
-        let arena = state.arena(&self.options)?;
-        let entry = arena.install(&code)?;
-        let around = arena.around(entry, code.len());
-        // Before anyone can enter it, and so be found in it.
-        state.tables.add(entry..entry + code.len() as u64, &around, &rows);
-        let trace = Arc::new(trace.clone());
-        let stub = Stub::new(entry, (code, rows), Arc::clone(&trace), fallback);
-        state.stubs += 1;
-        state.cache.entry(trace).or_default().push((fallback, stub.clone()));
-        Ok(stub)
+        self.stub(trace, Entry::Words { fallback })
     }
 
     fn entry(&self, stub: &Stub) -> u64 {
@@ -205,21 +238,12 @@ impl Backend for Jit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::memory::forked;
 
     #[test]
     fn threads_share_a_compiler_and_its_stubs() {
         fn shared<T: Send + Sync>() {}
         shared::<Jit>();
         shared::<Stub>();
-    }
-
-    #[test]
-    fn a_child_that_was_forked_while_compiling_refuses() {
-        let jit = Jit::default();
-        let held = jit.lock();
-        let child = || jit.probe() == Err(FORKED_WHILE_COMPILING);
-        assert!(forked(|| drop(held), child));
-        assert_eq!(jit.probe(), Ok(()));
+        shared::<Trampoline>();
     }
 }

@@ -5,10 +5,11 @@
 //!
 //! | stage | file | question |
 //! |---|---|---|
+//! | interface | `interface` | How is it entered and left? |
 //! | plan | `plan` | What is emitted, what is folded, how long does each value live? |
 //! | allocation | `alloc` | In which register or slot does each value live? |
 //! | frame | `frame` | What is saved, and where? |
-//! | lowering | `lower`, `arith`, `guards`, `calls`, `parmove`, `tails` | Which instructions? |
+//! | lowering | `lower`, `entrance`, `arith`, `guards`, `calls`, `parmove`, `tails` | Which instructions? |
 //! | encoding | `emit` | Which bytes? |
 //! | placing | `memory` | At which address? |
 //! | unwinding | `unwind`, `tables` | How does one get out of it, at each instruction? |
@@ -29,8 +30,11 @@ pub mod debug;
 #[cfg(any(test, feature = "disasm"))]
 mod disasm;
 mod emit;
+mod entrance;
 mod frame;
+mod guarded;
 mod guards;
+mod interface;
 mod jit;
 mod lower;
 #[expect(unsafe_code, reason = "moves pages into place, and keeps errno")]
@@ -46,7 +50,9 @@ mod tails;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "runs the machine code")]
 mod tests;
+mod trampoline;
 mod unwind;
 
 pub use jit::{Jit, Options, Usage};
 pub use stub::Stub;
+pub use trampoline::Trampoline;

@@ -3,12 +3,12 @@
 //! is in `arith`, `guards` and `calls`, how a stub is left is in `tails`.
 
 use hotcall_tracer::{Data, Field, Op, Refusal, Trace, Val};
-use iced_x86::Code;
 
 use crate::alloc::{Home, Homes, allocate};
 use crate::calls::Detached;
 use crate::emit::{Assembler, At, Label};
 use crate::frame::Frame;
+use crate::interface::{Entry, Interface};
 use crate::plan::{Fate, Plan, constant};
 use crate::regs::{CONSTANT, Convention, PASSING, Reg};
 use crate::tails::Tail;
@@ -23,6 +23,8 @@ pub(crate) enum Source {
     Slot(At),
     /// It is this number.
     Number(u64),
+    /// It is the address of this place in the frame.
+    Address(At),
 }
 
 /// The state of lowering.
@@ -31,7 +33,7 @@ pub(crate) struct Lower<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) homes: &'a Homes,
     pub(crate) frame: &'a Frame,
-    pub(crate) host: &'static Convention,
+    pub(crate) interface: &'a Interface,
     pub(crate) asm: Assembler,
     /// The number that [`CONSTANT`] is known to have.
     held: Option<u64>,
@@ -48,26 +50,28 @@ pub(crate) struct Lower<'a> {
 /// Gives the machine code of a verified trace, which runs at any address, and
 /// what is known of its frame.
 ///
-/// The code is entered as a C function by the convention `host`, with the
-/// trace's parameters. A failed guard jumps to the address `fallback` with the
-/// argument registers and the stack pointer that it was entered with.
+/// The code is entered as `entry` says, with the trace's parameters; `host` is
+/// the convention of helpers, and of stubs that are entered with words. A failed
+/// guard of those jumps to the fallback with the argument registers and the stack
+/// pointer that the stub was entered with.
 ///
 /// # Errors
-/// What [`Plan::new`], [`allocate`] and [`Frame::new`] refuse.
+/// What [`Interface::new`], [`Plan::new`] and [`Frame::new`] refuse.
 pub(crate) fn assemble(
     trace: &Trace,
-    fallback: u64,
+    entry: &Entry,
     host: &'static Convention,
 ) -> Result<(Vec<u8>, Vec<Row>), Refusal> {
-    let plan = Plan::new(trace, host)?;
-    let homes = allocate(trace, &plan, host)?;
-    let frame = Frame::new(&plan, &homes, host)?;
+    let interface = Interface::new(trace, entry, host)?;
+    let plan = Plan::new(trace, &interface, host)?;
+    let homes = allocate(trace, &plan, &interface);
+    let frame = Frame::new(&plan, &homes, &interface)?;
     let mut lower = Lower {
         trace,
         plan: &plan,
         homes: &homes,
         frame: &frame,
-        host,
+        interface: &interface,
         asm: Assembler::new(),
         held: None,
         tails: Vec::new(),
@@ -83,25 +87,14 @@ pub(crate) fn assemble(
         }
     }
     lower.detached();
-    lower.tails(fallback);
+    lower.tails();
     Ok(lower.asm.finish())
 }
 
 impl Lower<'_> {
-    /// The way in: parameters go home.
-    fn enter(&mut self) {
-        self.asm.op(Code::Endbr64);
-        self.build_frame(self.trace.params().saturating_sub(1));
-        for index in 0..self.trace.params() {
-            if let Some(entry) = self.host.entry(index) {
-                self.write(Val(index as u32), entry);
-            }
-        }
-    }
-
     /// Builds the frame, unless it is there or the instruction at `index` does
     /// not need it: what a call may change is saved.
-    fn build_frame(&mut self, index: usize) {
+    pub(crate) fn build_frame(&mut self, index: usize) {
         if !self.framed && self.frame.begin.is_some_and(|begin| begin <= index) {
             self.frame.enter(&mut self.asm);
             self.framed = true;
@@ -114,6 +107,8 @@ impl Lower<'_> {
         let val = Val(index as u32);
         match (inst.op, &inst.data) {
             (Op::Thread, _) => self.thread(val),
+            // Its address is known wherever it is used.
+            (Op::Scratch, _) => {}
             (Op::Load, Data::Field(field)) => self.load_field(val, inst.args[0], field),
             (Op::Store, Data::Field(field)) => self.store_field(inst.args[0], inst.args[1], field),
             (Op::GuardEq | Op::GuardNe | Op::GuardLt | Op::GuardGe, _) => self.guard(inst),
@@ -132,6 +127,8 @@ impl Lower<'_> {
             (Some(word), _) => Source::Number(word),
             (None, Home::Reg(reg)) => Source::Reg(reg),
             (None, Home::Slot(slot)) => Source::Slot(self.frame.slot(slot)),
+            (None, Home::Passed(offset)) => Source::Slot(self.frame.passed(offset)),
+            (None, Home::Address(part)) => Source::Address(self.frame.part(part)),
             (None, Home::Nowhere) => unreachable!("{val} is read, so it has a home"),
         }
     }
@@ -153,6 +150,10 @@ impl Lower<'_> {
             Source::Slot(at) => {
                 self.forget(passing);
                 self.asm.load(passing, at);
+            }
+            Source::Address(at) => {
+                self.forget(passing);
+                self.asm.lea(passing, at);
             }
         }
         passing
@@ -176,6 +177,12 @@ impl Lower<'_> {
     /// The memory of `field` in the object at `base`, whose address may go
     /// through `passing`.
     pub(crate) fn address(&mut self, base: Val, field: &Field, passing: Reg) -> At {
+        if let Home::Address(part) = self.homes.of[base.index()] {
+            let start = self.frame.part(part);
+            if let Some(offset) = start.offset.checked_add(field.offset) {
+                return At { offset, ..start };
+            }
+        }
         match (self.plan.fates[base.index()], self.trace.insts[base.index()].op) {
             (Fate::Fold, Op::Thread) => At::thread(field.offset),
             _ => At::new(self.read(base, passing), field.offset),
@@ -195,7 +202,7 @@ impl Lower<'_> {
     pub(crate) fn vector_target(&self, val: Val) -> Reg {
         match self.homes.of[val.index()] {
             Home::Reg(reg) => reg,
-            _ => self.host.passing_vector,
+            _ => self.interface.convention.passing_vector,
         }
     }
 
@@ -204,7 +211,7 @@ impl Lower<'_> {
         match self.homes.of[val.index()] {
             Home::Reg(home) => self.asm.mov(home, reg),
             Home::Slot(slot) => self.asm.store(self.frame.slot(slot), reg),
-            Home::Nowhere => {}
+            Home::Nowhere | Home::Passed(_) | Home::Address(_) => {}
         }
     }
 }

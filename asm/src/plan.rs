@@ -5,6 +5,7 @@
 use hotcall_core::{Abi, CType, Place, Places, StructType, Unplaced};
 use hotcall_tracer::{Data, Effect, Inst, Mem, Op, Refusal, Trace, Ty, Val};
 
+use crate::interface::{Interface, Returns};
 use crate::refusals::{FRAME_TOO_LARGE, INVALID_TRACE, LONG_DOUBLE, WIN64_VARIADIC};
 use crate::regs::{Convention, RESULT, Reg, convention};
 
@@ -47,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) calls: Vec<CallPlan>,
     /// The call that is the last thing that the stub does: a jump does for it.
     pub(crate) tail: Option<usize>,
+    /// The bytes of the stub's own memory.
+    pub(crate) scratch: u64,
 }
 
 /// The largest struct in bytes that a stub copies to the stack: the code has an
@@ -74,23 +77,48 @@ pub(crate) fn call_args(inst: &Inst) -> &[Val] {
 }
 
 impl Plan {
-    /// Studies a verified trace for a stub with the convention `host`.
+    /// Studies a verified trace for a stub that is entered and left as
+    /// `interface` says; `host` is the convention of helpers.
     ///
     /// # Errors
     /// [`LONG_DOUBLE`] and [`FRAME_TOO_LARGE`], for calls that cannot be placed;
     /// [`INVALID_TRACE`] if something stands before a parameter.
-    pub(crate) fn new(trace: &Trace, host: &'static Convention) -> Result<Plan, Refusal> {
+    pub(crate) fn new(
+        trace: &Trace,
+        interface: &Interface,
+        host: &'static Convention,
+    ) -> Result<Plan, Refusal> {
         if trace.insts[..trace.params()].iter().any(|inst| inst.op != Op::Param) {
             return Err(INVALID_TRACE);
         }
         let uses = count_uses(trace);
         let fates = fates(trace, &uses);
         let calls = place_calls(trace, &fates, host)?;
-        let last = last_uses(trace, &fates);
+        let mut last = last_uses(trace, &fates);
+        if let Returns::At(address) = interface.returns {
+            last[address.index()] = trace.insts.len() - 1;
+        }
         let across = lives_across(trace, &last, &calls);
         let hints = hints(trace, &last, &calls);
-        let tail = tail_call(trace, &calls);
-        Ok(Plan { fates, last, across, hints, calls, tail })
+        let scratch = trace.insts.iter().find_map(|inst| match inst.data {
+            Data::Imm(bytes) if inst.op == Op::Scratch => Some(bytes),
+            _ => None,
+        });
+        let scratch = scratch.unwrap_or(0);
+        let ends_alike = interface.returns == Returns::Word(Mem::I64)
+            && interface.convention.abi == host.abi
+            && scratch == 0;
+        let tail = tail_call(trace, &calls).filter(|_| ends_alike);
+        Ok(Plan { fates, last, across, hints, calls, scratch, tail })
+    }
+}
+
+/// Why there is no stub where arguments have no place.
+pub(crate) fn unplaced(unplaced: Unplaced) -> Refusal {
+    match unplaced {
+        Unplaced::LongDouble => LONG_DOUBLE,
+        Unplaced::TooMany => FRAME_TOO_LARGE,
+        _ => INVALID_TRACE,
     }
 }
 
@@ -229,11 +257,7 @@ fn place_calls(
             Data::Helper(helper) => (host, helper_places(host.abi, helper.entry.params())),
             _ => continue,
         };
-        let places = places.map_err(|unplaced| match unplaced {
-            Unplaced::LongDouble => LONG_DOUBLE,
-            Unplaced::TooMany => FRAME_TOO_LARGE,
-            _ => INVALID_TRACE,
-        })?;
+        let places = places.map_err(unplaced)?;
         let is_large =
             |place: &Place| matches!(place, Place::Copy { size, .. } if *size > MOST_COPIED);
         if places.args.iter().any(is_large) {

@@ -56,6 +56,19 @@ pub const FRAME_TOO_LARGE: Refusal = Refusal::new(
     "the call has more arguments on the stack, or values alive at once, than a stub's frame holds",
 );
 
+/// The trace of a callback has a guard.
+pub const CALLBACK_EXITS: Refusal = Refusal::new(
+    "callback-exits",
+    "a callback has nothing to fall back to, so its trace may have no guard; what is unusual is \
+     left to a helper",
+);
+
+/// A callback was declared to take any number of arguments.
+pub const VARIADIC_CALLBACK: Refusal = Refusal::new(
+    "variadic-callback",
+    "a callback cannot know which variable arguments it was given; declare those that it takes",
+);
+
 /// The trace did not pass the verifier.
 pub const INVALID_TRACE: Refusal =
     Refusal::new("invalid-trace", "the trace is not well formed; this is a bug in what made it");

@@ -1,7 +1,7 @@
 //! Registers, sets of registers, and what each calling convention says about
 //! them, as data. Everything else in this crate asks here.
 
-use hotcall_core::{Abi, Place};
+use hotcall_core::{Abi, Class, Place};
 use iced_x86::Register;
 
 /// A general purpose register (0 to 15, in the order of their encoding) or a
@@ -137,6 +137,10 @@ pub(crate) const CONSTANT: Reg = Reg::R11;
 /// memory, cycles of moves. No value lives in it.
 pub(crate) const PASSING: Reg = Reg::R10;
 
+/// What a callback is entered with besides its arguments: no convention passes
+/// an argument here. Nothing passes through before it is at home.
+pub(crate) const CONTEXT: Reg = PASSING;
+
 /// What a calling convention says about registers.
 #[derive(Debug)]
 pub(crate) struct Convention {
@@ -175,10 +179,14 @@ impl Convention {
 pub(crate) const RESULT: Reg = Reg::RAX;
 /// Where a double or a float is returned.
 pub(crate) const VECTOR_RESULT: Reg = Reg::xmm(0);
-/// Where the words of a struct are returned, by their classes.
-pub(crate) const RESULTS: [Reg; 2] = [RESULT, Reg::RDX];
-/// The same for doubles and floats.
-pub(crate) const VECTOR_RESULTS: [Reg; 2] = [VECTOR_RESULT, Reg::xmm(1)];
+
+/// Where the words of a struct are returned, by their classes; there are at most two.
+pub(crate) fn result_registers(words: &[Class]) -> Vec<Reg> {
+    let mut ints = [RESULT, Reg::RDX].into_iter();
+    let mut vectors = [VECTOR_RESULT, Reg::xmm(1)].into_iter();
+    let next = |class: &Class| if *class == Class::Int { ints.next() } else { vectors.next() };
+    words.iter().filter_map(next).collect()
+}
 
 const fn vectors<const N: usize>(mut first: u8, step: i8) -> [Reg; N] {
     let mut regs = [Reg::xmm(0); N];

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use hotcall_tracer::Trace;
 
+use crate::interface::Entry;
 use crate::unwind::Row;
 
 /// Machine code for a trace.
 ///
 /// A stub is entered as a C function of the trace's parameters that returns a
-/// word. Its code stays where it is as long as the process lives.
+/// word; or, as the target of a [`Trampoline`](crate::Trampoline), as one of the
+/// signature that it was compiled for. Its code stays where it is as long as the
+/// process lives.
 #[derive(Clone)]
 pub struct Stub {
     entry: u64,
@@ -21,20 +24,24 @@ pub struct Stub {
     /// What the code was made from, for the names of its addresses.
     #[cfg_attr(not(any(test, feature = "disasm")), expect(dead_code, reason = "read by disasm"))]
     pub(crate) trace: Arc<Trace>,
-    /// Where failed guards go.
+    /// Where failed guards go, if there can be any.
     #[cfg_attr(not(any(test, feature = "disasm")), expect(dead_code, reason = "read by disasm"))]
-    pub(crate) fallback: u64,
+    pub(crate) fallback: Option<u64>,
 }
 
 impl Stub {
-    /// The stub whose `code` was put at `entry`.
+    /// The stub whose `code` was put at `address`, to be entered as `entry` says.
     pub(crate) fn new(
-        entry: u64,
+        address: u64,
         (code, rows): (Vec<u8>, Vec<Row>),
         trace: Arc<Trace>,
-        fallback: u64,
+        entry: &Entry,
     ) -> Stub {
-        Stub { entry, code: code.into(), rows: rows.into(), trace, fallback }
+        let fallback = match entry {
+            Entry::Words { fallback } => Some(*fallback),
+            Entry::Callback(_) => None,
+        };
+        Stub { entry: address, code: code.into(), rows: rows.into(), trace, fallback }
     }
 
     /// The address at which it is entered.

@@ -2,13 +2,14 @@
 //! guards and early returns jump. Equal ways out share their code. A stub whose
 //! last step is a helper has no return of its own: it jumps to the helper.
 
-use hotcall_tracer::{Op, Val};
+use hotcall_tracer::{Mem, Val};
 use iced_x86::Code;
 
-use crate::alloc::Home;
-use crate::emit::Label;
+use crate::alloc::{Home, Part};
+use crate::emit::{At, Label};
+use crate::interface::{Arrival, Returns};
 use crate::lower::{Lower, Source};
-use crate::regs::{CONSTANT, RESULT};
+use crate::regs::{CONSTANT, RESULT, VECTOR_RESULT, result_registers};
 
 /// One way out of the stub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +49,39 @@ impl Lower<'_> {
     }
 
     fn give_back(&mut self, source: Source, framed: bool) {
-        match source {
-            Source::Reg(reg) => self.asm.mov(RESULT, reg),
-            Source::Slot(at) => self.asm.load(RESULT, at),
-            Source::Number(word) => self.asm.number(RESULT, word),
+        match self.interface.returns {
+            Returns::Word(mem) => self.give_word(source, mem),
+            Returns::Vector => {
+                self.give_word(source, Mem::I64);
+                self.asm.mov(VECTOR_RESULT, RESULT);
+            }
+            Returns::Words(words) => {
+                let start = self.frame.part(Part::Result);
+                for (reg, nth) in result_registers(words).into_iter().zip(0..) {
+                    self.asm.load(reg, At { offset: start.offset + 8 * nth, ..start });
+                }
+            }
+            Returns::At(address) => {
+                let source = self.source(address);
+                self.give_word(source, Mem::I64);
+            }
         }
         self.leave(framed);
         self.asm.op(Code::Retnq);
+    }
+
+    /// The result is the word from `source`, widened from its type.
+    fn give_word(&mut self, source: Source, mem: Mem) {
+        match source {
+            Source::Reg(reg) if mem == Mem::I64 => self.asm.mov(RESULT, reg),
+            Source::Reg(reg) => self.widen(RESULT, mem, reg),
+            Source::Slot(at) => self.load_widened(RESULT, mem, at),
+            Source::Number(word) => self.asm.number(RESULT, mem.widen(word)),
+            Source::Address(at) => {
+                self.asm.lea(RESULT, at);
+                self.widen(RESULT, mem, RESULT);
+            }
+        }
     }
 
     /// Removes the frame, if it is there.
@@ -65,26 +92,28 @@ impl Lower<'_> {
     }
 
     /// Emits the ways out that were asked for.
-    pub(crate) fn tails(&mut self, fallback: u64) {
+    pub(crate) fn tails(&mut self) {
         for (tail, label) in std::mem::take(&mut self.tails) {
             self.asm.bind(label);
             let (Tail::Return { framed, .. } | Tail::Fallback { framed }) = tail;
             self.frame.here(&mut self.asm, framed);
             match tail {
                 Tail::Return { source, framed } => self.give_back(source, framed),
-                Tail::Fallback { framed } => self.fall_back(fallback, framed),
+                Tail::Fallback { framed } => self.fall_back(framed),
             }
         }
     }
 
     /// Parameters return to the registers that they came in. Those that moved
     /// are in registers or slots that no word enters in, so the order is free.
-    fn fall_back(&mut self, fallback: u64, framed: bool) {
-        let params = self.trace.insts.iter().filter(|inst| inst.op == Op::Param).count();
-        for (home, index) in self.homes.of[..params].iter().zip(0..) {
-            match (self.host.entry(index), *home) {
-                (Some(entry), Home::Reg(reg)) => self.asm.mov(entry, reg),
-                (Some(entry), Home::Slot(slot)) => self.asm.load(entry, self.frame.slot(slot)),
+    fn fall_back(&mut self, framed: bool) {
+        let fallback = self.interface.fallback.expect("what has guards has a fallback");
+        for (home, arrival) in self.homes.of.iter().zip(&self.interface.arrivals) {
+            match (*arrival, *home) {
+                (Arrival::Reg(entry, _), Home::Reg(reg)) => self.asm.mov(entry, reg),
+                (Arrival::Reg(entry, _), Home::Slot(slot)) => {
+                    self.asm.load(entry, self.frame.slot(slot));
+                }
                 _ => {}
             }
         }

@@ -1,6 +1,8 @@
 //! What the tests of this crate share: short ways to write traces, and the
 //! budget of the random tests.
 
+mod callbacks;
+mod caller;
 mod differential;
 mod enter;
 mod foreign;
@@ -9,6 +11,7 @@ mod golden;
 pub(crate) mod memory;
 mod random;
 mod stubs;
+mod trampolines;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod unwind;
 mod world;

@@ -112,6 +112,8 @@ pub enum Error {
         /// The `ffi_status` it returned, which is not `FFI_OK`.
         status: u32,
     },
+    /// libffi has no memory for the code of a callback.
+    ClosureMemory,
 }
 
 impl fmt::Display for Error {
@@ -171,6 +173,9 @@ impl fmt::Display for Error {
             Error::Ffi { signature, status } => {
                 write!(f, "libffi refused `{signature}` with status {status}; change its types")
             }
+            Error::ClosureMemory => {
+                write!(f, "there is no memory for the code of another callback; drop some")
+            }
         }
     }
 }
@@ -192,7 +197,8 @@ impl error::Error for Error {
             | Error::StructResult { .. }
             | Error::LongDouble { .. }
             | Error::AbiUnavailable { .. }
-            | Error::Ffi { .. } => None,
+            | Error::Ffi { .. }
+            | Error::ClosureMemory => None,
         }
     }
 }

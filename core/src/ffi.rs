@@ -21,8 +21,10 @@ use libffi::raw::{ffi_prep_cif, ffi_status_FFI_BAD_ARGTYPE, ffi_status_FFI_OK};
 
 use crate::{Abi, CType, Class, Error, Position, Signature};
 
+mod closure;
 mod describe;
 
+pub use closure::{Closure, Handler};
 use describe::description;
 
 unsafe extern "C-unwind" {

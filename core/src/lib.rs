@@ -42,7 +42,7 @@ mod value;
 
 pub use abi::{Abi, Place, Places, Unplaced};
 pub use error::Error;
-pub use ffi::PreparedCall;
+pub use ffi::{Closure, Handler, PreparedCall};
 pub use library::Library;
 pub use parse::ParseError;
 pub use signature::{Position, Signature, SignatureBuilder};

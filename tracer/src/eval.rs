@@ -47,6 +47,7 @@ pub fn eval(trace: &Trace, params: &[u64], host: &mut impl Host) -> Outcome {
 fn step(inst: &Inst, args: &[u64], params: &[u64], host: &mut impl Host) -> u64 {
     match (&inst.data, inst.op) {
         (Data::Imm(index), Op::Param) => params[*index as usize],
+        (Data::Imm(bytes), Op::Scratch) => host.scratch(*bytes),
         (Data::Imm(word), _) => *word,
         (Data::Symbol(symbol), _) => symbol.address,
         (Data::Field(field), op) => {

@@ -14,6 +14,10 @@ pub trait Host {
     /// register points to (System V: the word at `fs:0`).
     fn thread(&mut self) -> u64;
 
+    /// Memory of so many bytes for this run alone, at a multiple of 16. A run
+    /// that asks again asks for as many, and gets the same.
+    fn scratch(&mut self, bytes: u64) -> u64;
+
     /// Reads a value of type `mem` at `address`, widened to a word.
     fn load(&mut self, mem: Mem, address: u64) -> u64;
 

@@ -239,6 +239,7 @@ mod table {
         Const    "const"      Imm     NOTHING,          Is(I64),     Pure,   "A number.";
         Sym      "sym"        Symbol  NOTHING,          Is(I64),     Pure,   "An address that has a name.";
         Thread   "thread"     None    NOTHING,          Is(I64),     Read,   "The base of this thread's own storage.";
+        Scratch  "scratch"    Imm     NOTHING,          Is(I64),     Pure,   "The address of so many bytes, a multiple of 16, that are the stub's own until it returns. A trace has one such piece of memory.";
         Load     "load"       Field   WORD,             ResultKind::Field, Read, "The field's value, in the object at the operand.";
         Store    "store"      Field   AddressAndField,  None,        Effect, "Writes the second operand to the field of the object at the first.";
         Add      "add"        None    WORDS,            Is(I64),     Pure,   "The sum, modulo 2^64.";

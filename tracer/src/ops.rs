@@ -33,6 +33,10 @@ pub trait Ops {
     /// The base of this thread's own storage.
     fn thread(&mut self) -> Self::Word;
 
+    /// The address of so many bytes that belong to this run until it ends; each
+    /// run has one such piece of memory, of one size.
+    fn scratch(&mut self, bytes: u64) -> Self::Word;
+
     /// The field's value in the object at `base`.
     fn load(&mut self, base: Self::Word, field: Field) -> Self::Word;
 
@@ -203,6 +207,11 @@ impl<H: Host> Ops for Live<'_, H> {
     #[inline(always)]
     fn thread(&mut self) -> u64 {
         self.host.thread()
+    }
+
+    #[inline(always)]
+    fn scratch(&mut self, bytes: u64) -> u64 {
+        self.host.scratch(bytes)
     }
 
     #[inline(always)]

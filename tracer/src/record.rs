@@ -86,6 +86,11 @@ impl<H: Host> Ops for Recorder<'_, H> {
         self.append(word, Op::Thread, &[], Data::None)
     }
 
+    fn scratch(&mut self, bytes: u64) -> Traced {
+        let word = self.live.scratch(bytes);
+        self.append(word, Op::Scratch, &[], Data::Imm(bytes))
+    }
+
     fn load(&mut self, base: Traced, field: Field) -> Traced {
         let word = self.live.load(base.word, field);
         self.append(word, Op::Load, &[base], Data::Field(field))

@@ -32,7 +32,7 @@ impl Trace {
             (Data::Imm(index), Op::Param) => params
                 .get(*index as usize)
                 .map_or_else(|| format!("word{index}"), |&name| name.into()),
-            (Data::None, Op::Thread) => "thread".to_owned(),
+            (Data::None, Op::Thread) | (Data::Imm(_), Op::Scratch) => inst.op.text().to_owned(),
             (Data::Symbol(symbol), _) => format!("@{}", symbol.name),
             // What a parameter points to goes by the field's name alone.
             (Data::Field(field), _) => match self.insts[inst.args[0].index()].op {

@@ -76,6 +76,12 @@ fn misplaced(trace: &Trace, index: usize, inst: &Inst) -> Option<&'static str> {
         (Op::Param, Data::Imm(number)) if behind_others || *number != index as u64 => {
             Some("the parameters are not the first instructions, in order")
         }
+        (Op::Scratch, _) => {
+            let other =
+                |inst: &&Inst| inst.op == Op::Scratch && inst.data != trace.insts[index].data;
+            let found = trace.insts[..index].iter().find(other);
+            found.map(|_| "it asks for scratch memory of another size than before")
+        }
         (Op::Ret, _) if index + 1 != trace.insts.len() => Some("ret is not the last instruction"),
         (Op::HelpIf, Data::Helper(helper)) if helper.entry.result() != Some(Ty::I64) => {
             Some("the helper does not give a word")

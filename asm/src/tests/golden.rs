@@ -1,6 +1,7 @@
 //! Traces and the machine code they become, as texts. To write the texts anew,
 //! run the tests with `UPDATE_EXPECT=1`.
 
+mod callbacks;
 mod calls;
 mod values;
 

@@ -104,6 +104,10 @@ impl Host for TestHost {
         base
     }
 
+    fn scratch(&mut self, _: u64) -> u64 {
+        unreachable!("random traces have none: what is in it at first is not defined")
+    }
+
     fn load(&mut self, mem: Mem, address: u64) -> u64 {
         let bytes: *const [u8; 8] = TestHost::bytes(address).cast();
         // SAFETY: `bytes` checked that 8 bytes of the world's memory are there.

@@ -254,3 +254,61 @@ fn tags_are_in_memory_where_they_are_said_to_be() {
         assert_eq!(Some(tag), Value::tag_of(*ctype), "{ctype}");
     }
 }
+
+/// Notes the words behind the first, which says how many there are, and gives their sum.
+unsafe extern "C-unwind" fn record(
+    context: *const c_void,
+    result: *mut u8,
+    words: *const u64,
+) -> u64 {
+    // SAFETY: the context of the closures below.
+    let seen = unsafe { &*context.cast::<std::sync::Mutex<Vec<u64>>>() };
+    // SAFETY: they have an argument.
+    let count = unsafe { *words } as usize;
+    // SAFETY: the first says how many words there are.
+    let words = unsafe { std::slice::from_raw_parts(words, count) };
+    *seen.lock().unwrap() = words.to_vec();
+    // SAFETY: a struct that they return has 3 words or less.
+    unsafe { ptr::copy_nonoverlapping([1_u64, 2, 3].as_ptr().cast(), result, 16) };
+    words.iter().fold(0, |sum, word| sum.wrapping_add(*word))
+}
+
+#[test]
+fn a_closure_gets_the_words_of_a_call() {
+    let pair = [7_u64, 8];
+    let large = [1_u64, 2, 3];
+    let at = large.as_ptr().expose_provenance() as u64;
+    let check = |signature: &str, words: &[u64]| {
+        let seen = std::sync::Mutex::new(Vec::new());
+        let context = (&raw const seen).cast();
+        let signature: Signature = signature.parse().unwrap();
+        // SAFETY: the context outlives the closure, which is called here.
+        let closure = unsafe { Closure::new(&signature, record, context) }.unwrap();
+        let call = PreparedCall::new(&signature).unwrap();
+        let mut result = [0_u64; 3];
+        if signature.result().as_struct().is_some() {
+            let place = result.as_mut_ptr().cast();
+            // SAFETY: it has this signature, and there is memory for a struct.
+            unsafe { call.call_into(closure.address(), words, place) };
+        } else {
+            // SAFETY: it has this signature.
+            result[0] = unsafe { call.call(closure.address(), words) };
+        }
+        (seen.into_inner().unwrap(), result)
+    };
+    let narrow = 0_u64.wrapping_sub(5);
+    let words = [4, narrow, 1.5_f64.to_bits(), 2.5_f32.to_bits().into()];
+    let sum = words.iter().fold(0_u64, |sum, word| sum.wrapping_add(*word));
+    for abi in ["sysv64", "win64"] {
+        let (seen, [word, ..]) =
+            check(&format!("extern \"{abi}\" fn(u8, i8, f64, f32) -> u16"), &words);
+        assert_eq!((&seen[..], word), (&words[..], sum & 0xffff), "{abi}");
+    }
+    let words = [4, pair[0], pair[1], at];
+    let text = "extern \"sysv64\" fn(u64, {i64, i64}, {i64, i64, i64}) -> {i64, f64}";
+    let (seen, result) = check(text, &words);
+    assert_eq!((&seen[..3], result), (&words[..3], [1, 2, 0]));
+    assert_ne!(seen[3], at, "a struct in memory is copied");
+    let (seen, ..) = check("extern \"win64\" fn(u64, {i64}, {i8, i8, i8}) -> i64", &[3, 9, at]);
+    assert_eq!(seen, [3, 9, at]);
+}

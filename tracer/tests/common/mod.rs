@@ -19,6 +19,10 @@ impl Host for Table {
         16
     }
 
+    fn scratch(&mut self, _: u64) -> u64 {
+        48
+    }
+
     fn load(&mut self, mem: Mem, address: u64) -> u64 {
         // Small values, so that random guards hold now and then.
         mem.widen((address >> 3) % 4)
@@ -104,6 +108,7 @@ fn random_inst(u: &mut Unstructured<'_>, trace: &mut Trace, early: bool) -> Resu
         Op::Const => (Data::Imm(u.choose(&[0, 1, 2, 3, u64::MAX, 1 << 40]).copied()?), vec![]),
         Op::Sym => (symbol("somewhere", u.int_in_range(2..=4)?), vec![]),
         Op::Thread => (Data::None, vec![]),
+        Op::Scratch => (Data::Imm(32), vec![]),
         Op::Load => (Data::Field(field), vec![Ty::I64]),
         Op::Store if !early => (Data::Field(field), vec![Ty::I64, mem.ty()]),
         Op::Extend if mem.ty() == Ty::I64 => (Data::Mem(mem), vec![Ty::I64]),
