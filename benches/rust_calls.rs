@@ -6,44 +6,18 @@
 //! by the least times and in the median of the rounds. With `--test` it only
 //! shows that it runs.
 
-#![allow(clippy::print_stdout, reason = "this program prints a table")]
+mod ways;
 
-use std::env;
 use std::ffi::c_void;
 use std::hint::black_box;
 use std::ptr;
-use std::time::{Duration, Instant};
 
 use hotcall::{CType, Engine, Function, Library, Options, Signature, Typed, Value};
 use hotcall_core::PreparedCall;
 use libffi::middle::{Cif, Type};
 use libffi::raw::ffi_call;
 
-/// How many rounds, and how many calls of each way in a round.
-#[derive(Clone, Copy)]
-struct Effort {
-    rounds: usize,
-    calls: u32,
-}
-
-/// A way to call a function.
-struct Way<'a> {
-    name: &'static str,
-    /// Makes so many calls, and tells how long they took.
-    run: Box<dyn FnMut(u32) -> Duration + 'a>,
-}
-
-/// The way that is a loop of its own around `call`.
-fn way<'a, T>(name: &'static str, mut call: impl FnMut() -> T + 'a) -> Way<'a> {
-    let run = move |calls| {
-        let start = Instant::now();
-        for _ in 0..calls {
-            black_box(call());
-        }
-        start.elapsed()
-    };
-    Way { name, run: Box::new(run) }
-}
+use ways::{Way, compare, way};
 
 /// A fixture, with an engine of this `hot`. It is the one in the shared library,
 /// which is as far away as foreign functions are.
@@ -78,37 +52,6 @@ fn libffi_ways<'a>(function: &Function, types: Cif, args: &[Value]) -> [Way<'a>;
     // SAFETY: the fixture has this signature and takes any numbers.
     let prepared = move || unsafe { prepared.call(target, black_box(&words)) };
     [way("ffi_call", raw), way("PreparedCall", prepared)]
-}
-
-/// Runs the ways in turn, and prints their times and ratios to the first.
-fn compare(signature: &Signature, ways: &mut [Way<'_>], effort: Effort) {
-    let mut rounds: Vec<Vec<f64>> = Vec::new();
-    for _ in 0..effort.rounds {
-        let time = |way: &mut Way<'_>| (way.run)(effort.calls).as_secs_f64();
-        rounds.push(ways.iter_mut().map(time).collect());
-    }
-    println!("{signature}");
-    for (index, way) in ways.iter().enumerate() {
-        let nanoseconds = least(&rounds, index) / f64::from(effort.calls) * 1e9;
-        println!("  {:<15} {nanoseconds:6.2} ns   {}", way.name, ratios(&rounds, index, 0));
-    }
-    let position = |name| ways.iter().position(|way| way.name == name).unwrap();
-    let gain = ratios(&rounds, position("ffi_call"), position("stub"));
-    println!("  ffi_call / stub             {gain}");
-}
-
-/// The least time that a way took in a round.
-fn least(rounds: &[Vec<f64>], way: usize) -> f64 {
-    rounds.iter().map(|round| round[way]).fold(f64::INFINITY, f64::min)
-}
-
-/// How many times as long one way takes as another: by their least times, and
-/// in the median of the rounds.
-fn ratios(rounds: &[Vec<f64>], of: usize, to: usize) -> String {
-    let mut ratios: Vec<f64> = rounds.iter().map(|round| round[of] / round[to]).collect();
-    ratios.sort_by(f64::total_cmp);
-    let median = ratios[ratios.len() / 2];
-    format!("x {:5.2} least, {median:5.2} median", least(rounds, of) / least(rounds, to))
 }
 
 /// The type, once for each argument.
@@ -164,15 +107,12 @@ macro_rules! case {
                 result
             }),
         ];
-        compare(&signature, &mut ways, $effort);
+        compare(&signature, &mut ways, &[("ffi_call", "stub")], $effort);
     }};
 }
 
 fn main() {
-    let effort = match env::args().any(|arg| arg == "--test") {
-        true => Effort { rounds: 3, calls: 100 },
-        false => Effort { rounds: 201, calls: 20_000 },
-    };
+    let effort = ways::effort();
     case!(effort, fix_add(a b), I32 i32);
     case!(effort, fix_half(a), F64 f64);
     case!(effort, fix_six(a b c d e f), I32 i32);

@@ -135,7 +135,45 @@
 //! # Ok::<(), hotcall::Error>(())
 //! ```
 //!
-//! # Threads, callbacks, errno
+//! # Callbacks
+//! A [`Callback`] is a C function that calls a closure: of Rust types, from which it
+//! takes its signature, or of [`Value`]s and a signature that is known at run time. C
+//! may call it on any thread. A closure that panics gives zero to C.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+//! use hotcall::{Callback, Library, Value};
+//!
+//! # #[cfg(target_os = "linux")] {
+//! let bsearch = Library::this()?.function("bsearch", "fn(ptr, ptr, size_t, size_t, ptr) -> ptr")?;
+//! let looked = AtomicUsize::new(0);
+//! let compare = Callback::new("fn(const void *, const void *) -> int", |args| match *args {
+//!     [Value::Pointer(key), Value::Pointer(element)] => {
+//!         looked.fetch_add(1, Relaxed);
+//!         // SAFETY: `bsearch` passes the addresses of the key and of an element.
+//!         let (key, element) = unsafe { (*key.cast::<u32>(), *element.cast::<u32>()) };
+//!         Value::I32(key.cmp(&element) as i32)
+//!     }
+//!     _ => unreachable!("the values are those of the signature"),
+//! })?;
+//! let numbers: Vec<u32> = (0..1000).map(|n| n * n).collect();
+//! let key = 361_u32;
+//! let args = [
+//!     (&raw const key).into(),
+//!     numbers.as_ptr().into(),
+//!     numbers.len().into(),
+//!     size_of::<u32>().into(),
+//!     compare.as_ptr().into(),
+//! ];
+//! // SAFETY: there are so many numbers of this size, and `compare` lives.
+//! let Value::Pointer(found) = unsafe { bsearch.call(&args) }? else { unreachable!() };
+//! assert_eq!(found.addr(), (&raw const numbers[19]).addr());
+//! assert!((1..=10).contains(&looked.load(Relaxed)));
+//! # }
+//! # Ok::<(), hotcall::Error>(())
+//! ```
+//!
+//! # Threads, errno
 //! Everything here is [`Send`] and [`Sync`]. No lock is held while a foreign
 //! function runs, so it may call back into Rust and make further calls, of
 //! itself too. It must not unwind. `errno` is what it was when the function
@@ -148,6 +186,7 @@
 
 #![deny(unsafe_code)]
 
+mod callback;
 mod engine;
 mod errno;
 mod explain;
@@ -162,6 +201,7 @@ mod machine;
 mod rules;
 mod typed;
 
+pub use callback::{Callback, CallbackPtr, TypedClosure};
 pub use engine::{Engine, Options};
 pub use explain::Explanation;
 pub use function::Function;

@@ -111,9 +111,12 @@ impl fmt::Display for Mismatch {
 
 impl error::Error for Mismatch {}
 
-mod sealed {
+pub(crate) mod sealed {
     /// Nobody else can implement the traits of this file.
-    pub trait Sealed {}
+    pub trait Sealed {
+        /// Whether it is a struct.
+        const IS_STRUCT: bool = false;
+    }
 }
 
 /// A Rust type that is passed like a C type: `i8` to `u64`, `isize`, `usize`,
@@ -139,7 +142,9 @@ pub unsafe trait CStruct: Copy {
     fn fields() -> Result<Vec<(usize, CType)>, Error>;
 }
 
-impl<T: CStruct> sealed::Sealed for T {}
+impl<T: CStruct> sealed::Sealed for T {
+    const IS_STRUCT: bool = true;
+}
 impl<T: CStruct> Plain for T {
     fn ctype() -> Result<CType, Error> {
         StructType::with_layout(T::fields()?, size_of::<T>(), align_of::<T>()).map(CType::Struct)

@@ -1,6 +1,6 @@
 //! Random signatures of both conventions, called three ways: by a stub, by
 //! libffi, and as the C compiler sees it, which records what arrived and
-//! computes the result from it.
+//! computes the result from it. Then C calls back, by a stub and by libffi.
 //!
 //! `HOTCALL_FUZZ_SIGNATURES` says how many signatures, or `HOTCALL_LONG` that
 //! there are many; a failure prints the seed of its batch, and
@@ -15,6 +15,8 @@ use std::{env, fs};
 use hotcall::{Abi, CType, Engine, Function, Library, Options, Signature, Tier, Value};
 use hotcall_core::PreparedCall;
 
+#[path = "abi_fuzz/back.rs"]
+mod back;
 #[path = "abi_fuzz/given.rs"]
 mod given;
 #[path = "abi_fuzz/source.rs"]
@@ -27,6 +29,8 @@ use source::{FACTOR, HEAD, Row, TYPES, is_promoted, mixed, read, source};
 const BATCH: usize = 200;
 /// The largest struct in bytes: there are up to 20 of them in a call.
 const LARGEST: usize = 512;
+/// C calls back by one of so many signatures: to compile that takes as long as a call.
+const BACK: usize = 3;
 /// Arguments at most.
 const MOST: usize = 20;
 /// xorshift64*: the tests need no more.
@@ -109,7 +113,10 @@ impl Random {
 /// Compiles a batch to a shared library in `folder`.
 fn compile(folder: &Path, signatures: &[Signature]) -> std::path::PathBuf {
     let (c, so) = (folder.join("batch.c"), folder.join("batch.so"));
-    let functions = signatures.iter().enumerate().map(|(index, s)| source(index, s));
+    let functions = signatures.iter().enumerate().map(|(index, s)| {
+        let back = if index % BACK == 0 { back::source(index, s) } else { String::new() };
+        source(index, s) + &back
+    });
     fs::write(&c, HEAD.to_string() + &functions.collect::<String>()).unwrap();
     let cc = env::var("CC").unwrap_or_else(|_| "cc".to_string());
     let status = Command::new(cc)
@@ -207,11 +214,11 @@ impl Subject<'_> {
 const SEEN: usize = 2000;
 
 /// Compiles and compares the batch of a seed.
-fn run(seed: u64, engine: &Engine, folder: &Path) {
+fn run(seed: u64, engines: [&Engine; 2], folder: &Path) {
     let mut random = Random::new(seed);
     let signatures: Vec<Signature> = (0..BATCH).map(|_| random.signature()).collect();
     // SAFETY: the library is our own and has no initialisers.
-    let library = unsafe { Library::open_with(engine, compile(folder, &signatures)) }.unwrap();
+    let library = unsafe { Library::open_with(engines[0], compile(folder, &signatures)) }.unwrap();
     let place = library.function("place", "fn() -> ptr").unwrap();
     // SAFETY: it gives the address of a static.
     let Value::Pointer(seen) = unsafe { place.call(&[]) }.unwrap() else { unreachable!() };
@@ -224,6 +231,9 @@ fn run(seed: u64, engine: &Engine, folder: &Path) {
         assert_eq!(subject.function.explain().tier, Tier::Stub, "{}", subject.function.explain());
         subject.check(&mut random, Tier::Stub);
         subject.check(&mut random, Tier::Stub);
+        if index % BACK == 0 {
+            back::check(engines, &library, &mut random, (index, signature), seen.cast());
+        }
     }
 }
 
@@ -239,9 +249,10 @@ impl Drop for Naming {
 }
 
 #[test]
-fn stubs_libffi_and_c_agree() {
+fn stubs_callbacks_libffi_and_c_agree() {
     let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let engine = Engine::new(Options { hot: 1, capacity: 1 << 28, ..Options::default() });
+    let denied = Engine::new(Options { hot: 0, deny: true, ..Options::default() });
     let folder = env::temp_dir().join(format!("hotcall-abi-fuzz-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let seeds: Vec<u64> = match number("HOTCALL_FUZZ_SEED") {
@@ -256,7 +267,7 @@ fn stubs_libffi_and_c_agree() {
     };
     for seed in seeds {
         let _naming = Naming(seed);
-        run(seed, &engine, &folder);
+        run(seed, [&engine, &denied], &folder);
     }
     fs::remove_dir_all(&folder).unwrap();
 }

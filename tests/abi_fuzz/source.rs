@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use hotcall::{Abi, CType, Signature};
 
+use super::back::value;
+
 /// Seeds are mixed with this, and arguments to results; [`HEAD`] has it too.
 pub(super) const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -114,12 +116,7 @@ pub(super) fn source(index: usize, signature: &Signature) -> String {
     if signature.result() != CType::Void {
         let _ = writeln!(text, "{result} r;");
         for (_, scalar, path) in scalars(signature.result()) {
-            let value = match scalar {
-                CType::F32 => "as32(mix)".to_string(),
-                CType::F64 => "as64(mix)".to_string(),
-                CType::Bool => "mix & 1".to_string(),
-                ctype => format!("({})mix", row(ctype).1),
-            };
+            let value = value(scalar, "mix");
             let _ = writeln!(text, "r{path} = {value}; mix = mix * 0x9e3779b97f4a7c15u + 1;");
         }
         text.push_str("return r;\n");
