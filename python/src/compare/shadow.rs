@@ -174,6 +174,10 @@ impl Host for Dry {
         self.machine.thread()
     }
 
+    fn scratch(&mut self, bytes: u64) -> u64 {
+        self.machine.scratch(bytes)
+    }
+
     fn load(&mut self, mem: Mem, address: u64) -> u64 {
         self.machine.load(mem, address)
     }
