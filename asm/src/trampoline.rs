@@ -121,6 +121,19 @@ impl Trampoline {
         self.address
     }
 
+    /// Ends the function without giving its place back: calls that begin from now on
+    /// abort the process, until it is bound anew.
+    pub fn unbind(&self) {
+        self.slot.target.store((gone as *const ()).addr() as u64, Relaxed);
+        self.slot.context.store(0, Relaxed);
+    }
+
+    /// Binds a function that was unbound.
+    pub fn bind(&self, target: u64, context: u64) {
+        self.slot.context.store(context, Relaxed);
+        self.slot.target.store(target, Relaxed);
+    }
+
     /// Calls that begin from now on go to `target`.
     pub fn set_target(&self, target: u64) {
         self.slot.target.store(target, Relaxed);
@@ -129,8 +142,7 @@ impl Trampoline {
 
 impl Drop for Trampoline {
     fn drop(&mut self) {
-        self.slot.target.store((gone as *const ()).addr() as u64, Relaxed);
-        self.slot.context.store(0, Relaxed);
+        self.unbind();
         // In a child of fork the lock may be lost, and the slot is then too.
         if let Ok(mut slots) = self.home.lock() {
             slots.free.push_back((self.slot, self.address));

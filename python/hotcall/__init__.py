@@ -9,6 +9,7 @@ ctypes; ``explain(f)`` names the reason.
 """
 
 from hotcall._api import (
+    Callback,
     Explanation,
     Gil,
     Shape,
@@ -28,6 +29,7 @@ from hotcall._checks import Checks, Difference, checks
 from hotcall._report import Report, Timed, report
 
 __all__ = [
+    "Callback",
     "Checks",
     "Difference",
     "Explanation",

@@ -51,6 +51,31 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Callback:
+    """What is known of the callbacks of a function that was made for a Python callable."""
+
+    tier: str
+    """``interpreter``, ``stub``, or ``ctypes`` (refused)."""
+    signature: str | None
+    """The C function that it is; None if that is refused."""
+    refused: Refusal | None
+    """Why ctypes makes them, or why there is no native code for them."""
+    trace: str | None
+    """What the native code does, as text, one instruction a line; None if there is none."""
+    code_bytes: int
+    """The size of the native code in bytes."""
+    disassembly: str | None
+    """The native code as text, one instruction a line; None if there is none."""
+
+    def __str__(self) -> str:
+        """One line for people, and a second one if something was refused."""
+        line = f"callbacks: {self.tier}" + (f", {self.signature}" if self.signature else "")
+        if self.code_bytes:
+            line += f", {self.code_bytes} bytes of code"
+        return line + (f"\n    refused, {self.refused}" if self.refused else "")
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What is known of a ctypes function; ``str()`` gives it as text."""
 
@@ -69,6 +94,8 @@ class Explanation:
     """The refusals of single calls."""
     shapes: tuple[Shape, ...]
     """What was compiled, oldest first. A call tries the newest first."""
+    callback: Callback | None
+    """Its callbacks, if it was made for a Python callable and hotcall knows it."""
 
     @property
     def code_bytes(self) -> int:
@@ -86,6 +113,8 @@ class Explanation:
             lines.append(f"  shape {number}, {shape.code_bytes} bytes of code, if")
             lines += [f"    {guard}" for guard in shape.guards]
         lines += [f"  not this way, {refusal}" for refusal in self.refusals]
+        if self.callback:
+            lines.append(f"  {self.callback}")
         return "\n".join(lines)
 
 
@@ -106,6 +135,8 @@ class Status:
     """Why calls that would lend the GIL release it instead; None if they lend it."""
     data: bool
     """Whether fields of structures, and ``byref``, are made faster where hotcall is installed."""
+    callbacks_off: str | None
+    """Why callbacks are left to ctypes; None if they are made faster."""
 
     def __str__(self) -> str:
         """One line for each part."""
@@ -118,6 +149,7 @@ class Status:
                 f"GIL: {self.gil}"
                 + (f" (not lent, {self.lending_off})" if self.lending_off else ""),
                 "fields and byref: " + ("on" if self.data else "off"),
+                "callbacks: " + (f"off, {self.callbacks_off}" if self.callbacks_off else "on"),
             ]
         )
 
@@ -211,7 +243,7 @@ def installed() -> Iterator[None]:
 def status() -> Status:
     """What is on, what is off, and why."""
     if _native is None:
-        return Status(False, _missing, None, None, None, False)
+        return Status(False, _missing, None, None, None, False, None)
     native = _native.status()
     return Status(
         installed=native["installed"],
@@ -220,6 +252,7 @@ def status() -> Status:
         gil=native["gil"],
         lending_off=native["lending_off"],
         data=native["data"],
+        callbacks_off=native["callbacks_off"],
     )
 
 
@@ -230,17 +263,23 @@ def stats() -> dict[str, Any]:
     ``renewals`` (chains that were dropped for new shapes), ``thefts`` (how often the GIL was
     taken away from a call that had lent it), ``yields`` (how often calls gave other threads a
     chance), ``demotions`` (functions that release the GIL since lending it did not pay),
-    ``stubs``, ``code_bytes``, ``code_capacity``; and, where ``HOTCALL=count=1`` was set before
-    the import (``counting`` is then True), the exact numbers of calls: ``stub_calls``,
-    ``interpreter_calls``, ``ctypes_calls``, and ``refusals``, a dict from name to number.
+    ``stubs``, ``code_bytes``, ``code_capacity``; of callbacks ``callbacks`` (functions that live),
+    ``callback_shapes``, ``callback_stubs``, ``trampolines``, and ``callback_refusals``, a dict from
+    name to the number of functions; and, where ``HOTCALL=count=1`` was set before the import
+    (``counting`` is then True), the exact numbers of calls: ``stub_calls``,
+    ``interpreter_calls``, ``ctypes_calls``, ``stub_callbacks``, ``interpreter_callbacks``, and
+    ``refusals``, a dict from name to number.
     Where hotcall is off, all figures are 0.
     """
     if _native is None or _native.status()["off"]:
         names = ("stub_calls", "interpreter_calls", "ctypes_calls")
         sites = ("functions", "shapes", "full_chains", "renewals")
         gil = ("thefts", "yields", "demotions")
-        code = ("stubs", "code_bytes", "code_capacity")
-        return {"counting": False, **dict.fromkeys(names + sites + gil + code, 0), "refusals": {}}
+        code = ("stubs", "code_bytes", "code_capacity", "trampolines")
+        back = ("callbacks", "callback_shapes", "callback_stubs")
+        called = ("stub_callbacks", "interpreter_callbacks")
+        figures = dict.fromkeys(names + sites + gil + code + back + called, 0)
+        return {"counting": False, **figures, "refusals": {}, "callback_refusals": {}}
     return dict(_native.stats())
 
 
@@ -289,4 +328,13 @@ def _explain(caller: str, function: Callable[..., Any]) -> Explanation:
             )
             for shape in native["shapes"]
         ),
+        callback=_callback(native["callback"]),
     )
+
+
+def _callback(native: dict[str, Any] | None) -> Callback | None:
+    if native is None:
+        return None
+    refused = native["refused"]
+    refusal = Refusal(refused[0], refused[1], 0) if refused else None
+    return Callback(**{**native, "refused": refusal})

@@ -13,6 +13,11 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyThreadState_GetDict() -> u64;
     pub(crate) fn PyErr_Occurred() -> u64;
     pub(crate) fn PyErr_Clear();
+    pub(crate) fn PyErr_WriteUnraisable(object: u64);
+    pub(crate) fn PyErr_WarnEx(class: u64, text: *const c_char, level: isize) -> c_int;
+    pub(crate) fn PyGILState_Ensure() -> c_int;
+    pub(crate) fn PyGILState_Release(state: c_int);
+    pub(crate) fn PyGILState_GetThisThreadState() -> u64;
     pub(crate) fn PyErr_SetString(class: u64, text: *const c_char);
     pub(crate) fn Py_EnterRecursiveCall(place: *const c_char) -> c_int;
     pub(crate) fn Py_LeaveRecursiveCall();
@@ -37,12 +42,14 @@ unsafe extern "C-unwind" {
     ) -> isize;
     pub(crate) fn PyObject_CallFunctionObjArgs(callable: u64, ...) -> u64;
     pub(crate) fn PyObject_CallMethodObjArgs(object: u64, name: u64, ...) -> u64;
+    pub(crate) fn PyObject_CallNoArgs(callable: u64) -> u64;
     pub(crate) fn PyObject_GetAttr(object: u64, name: u64) -> u64;
     pub(crate) fn PyType_GenericAlloc(class: u64, items: isize) -> u64;
     pub(crate) fn PyCFunction_NewEx(definition: u64, this: u64, module: u64) -> u64;
     pub(crate) fn PyType_IsSubtype(class: u64, base: u64) -> c_int;
     pub(crate) fn PyInterpreterState_Get() -> u64;
     pub(crate) fn PyMem_Malloc(size: u64) -> u64;
+    pub(crate) fn PyMem_Calloc(count: u64, size: u64) -> u64;
     pub(crate) fn PyMem_Free(memory: u64);
     pub(crate) fn PyErr_NoMemory() -> u64;
     pub(crate) fn PyUnicode_AsWideChar(text: u64, to: *mut u32, size: isize) -> isize;
@@ -54,8 +61,17 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyTuple_Size(tuple: u64) -> isize;
     pub(crate) fn PyTuple_GetItem(tuple: u64, index: isize) -> u64;
     pub(crate) fn PyTuple_SetItem(tuple: u64, index: isize, item: u64) -> c_int;
+    pub(crate) fn PyCapsule_New(
+        pointer: u64,
+        name: *const c_char,
+        destructor: Option<unsafe extern "C-unwind" fn(u64)>,
+    ) -> u64;
+    pub(crate) fn PyCapsule_GetPointer(capsule: u64, name: *const c_char) -> u64;
 
     pub(crate) static PyExc_ValueError: u64;
+    pub(crate) static PyExc_RuntimeWarning: u64;
+    pub(crate) static PyFloat_Type: u8;
+    pub(crate) static PyLong_Type: u8;
     pub(crate) static _Py_NoneStruct: u8;
 }
 

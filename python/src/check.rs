@@ -36,7 +36,11 @@ pub(crate) fn layout(py: Python<'_>) -> Result<Layout, Reason> {
 }
 
 /// One row compared with the truth.
-fn row<T: PartialEq + std::fmt::Debug>(name: &str, found: T, truth: T) -> Result<(), Reason> {
+pub(crate) fn row<T: PartialEq + std::fmt::Debug>(
+    name: &str,
+    found: T,
+    truth: T,
+) -> Result<(), Reason> {
     match found == truth {
         true => Ok(()),
         false => Err(format!("layout row {name} does not hold: {found:?}, not {truth:?}")),

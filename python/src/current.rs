@@ -110,6 +110,16 @@ impl Base {
 }
 
 impl Current {
+    /// Whether this thread has the GIL.
+    pub(crate) fn is_held_here(&self) -> bool {
+        match (self.get(), self.is_shared()) {
+            (0, _) => false,
+            (_, false) => true,
+            // SAFETY: it may be asked at any time.
+            (state, true) => state == unsafe { capi::PyGILState_GetThisThreadState() },
+        }
+    }
+
     /// Whether the variable is the same for all threads.
     pub(crate) fn is_shared(&self) -> bool {
         self.base != Base::Thread

@@ -21,7 +21,7 @@ use crate::refusals;
 
 pub(crate) const CDECL: u64 = 0x1;
 const PYTHON_API: u64 = 0x4;
-const USE_ERRNO: u64 = 0x8;
+pub(crate) const USE_ERRNO: u64 = 0x8;
 /// The bits of `_flags_`; ctypes keeps bits of its own above them.
 pub(crate) const FUNCTION_FLAGS: u64 = 0xff;
 
@@ -29,7 +29,7 @@ pub(crate) const FUNCTION_FLAGS: u64 = 0xff;
 const MOST_ARGUMENTS: usize = 1024;
 
 /// A simple C type as ctypes knows them, by what `from_param` and the getter do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// Any of C's integers.
     Int(CType),

@@ -10,12 +10,12 @@
 
 #![allow(unsafe_code, reason = "calls into CPython and the C library")]
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hotcall_tracer::{Effect, Entry, Field, Helper, Mem, Ops, Refusal};
 
-use crate::capi::{PyDict_GetItemWithError, PyThreadState_GetDict};
+use crate::capi;
 use crate::layout;
 use crate::probe;
 use crate::raw::Object;
@@ -79,7 +79,11 @@ fn address() -> u64 {
     place as u64
 }
 
-unsafe extern "C-unwind" fn swap_words(space: u64) {
+/// Exchanges errno and the private errno at the address.
+///
+/// # Safety
+/// The address is this thread's, see [`made_space`].
+pub(crate) unsafe extern "C-unwind" fn swap_words(space: u64) {
     // SAFETY: `space` came from `find_space` in this thread, whose dictionary
     // keeps the capsule and its two ints alive.
     unsafe { std::ptr::swap(address() as *mut c_int, space as *mut c_int) };
@@ -87,16 +91,63 @@ unsafe extern "C-unwind" fn swap_words(space: u64) {
 
 unsafe extern "C-unwind" fn find_space() -> u64 {
     // SAFETY: the GIL is held.
-    let dict = unsafe { PyThreadState_GetDict() };
+    let dict = unsafe { capi::PyThreadState_GetDict() };
     if dict == 0 {
         return 0;
     }
     // SAFETY: a dict, and a str.
-    let capsule = unsafe { PyDict_GetItemWithError(dict, KEY.load(Relaxed)) };
+    let capsule = unsafe { capi::PyDict_GetItemWithError(dict, KEY.load(Relaxed)) };
     if capsule == 0 {
         return 0;
     }
     // SAFETY: ctypes alone puts an object there, a capsule; no Python code gets
     // at this dictionary.
     unsafe { Object::at(capsule) }.word(layout::CAPSULE_POINTER)
+}
+
+/// The address of this thread's private errno, which is made if it has none; none
+/// if there is no memory.
+pub(crate) fn made_space() -> Option<u64> {
+    // SAFETY: the GIL is held.
+    let found = match unsafe { find_space() } {
+        0 => make_space(),
+        found => found,
+    };
+    if found == 0 {
+        // SAFETY: the GIL is held; without a place errno is not exchanged.
+        unsafe { capi::PyErr_Clear() };
+    }
+    (found != 0).then_some(found)
+}
+
+/// The name by which ctypes knows capsules of a private errno.
+const NAME: &CStr = c"_ctypes pymem";
+
+/// Makes a private errno as ctypes does: two ints, which a capsule in the
+/// thread's dictionary owns. Gives 0 if there is no memory.
+fn make_space() -> u64 {
+    // SAFETY: the GIL is held.
+    let dict = unsafe { capi::PyThreadState_GetDict() };
+    // SAFETY: the GIL is held.
+    let space = unsafe { capi::PyMem_Calloc(2, size_of::<c_int>() as u64) };
+    if dict == 0 || space == 0 {
+        return 0;
+    }
+    // SAFETY: memory that the capsule owns from now on.
+    let capsule = unsafe { capi::PyCapsule_New(space, NAME.as_ptr(), Some(free_space)) };
+    if capsule == 0 {
+        return 0;
+    }
+    // SAFETY: a dict, a str and an object.
+    let status = unsafe { capi::PyDict_SetItem(dict, KEY.load(Relaxed), capsule) };
+    // SAFETY: made above; the dict has a reference of its own.
+    unsafe { capi::Py_DecRef(capsule) };
+    if status == 0 { space } else { 0 }
+}
+
+unsafe extern "C-unwind" fn free_space(capsule: u64) {
+    // SAFETY: a capsule that was made with this name.
+    let space = unsafe { capi::PyCapsule_GetPointer(capsule, NAME.as_ptr()) };
+    // SAFETY: the memory that was made for it.
+    unsafe { capi::PyMem_Free(space) };
 }

@@ -170,7 +170,7 @@ impl Choices {
 }
 
 /// Has the calls of a function release the GIL from now on: those that lent it
-/// turned out long, or to call back.
+/// turned out long.
 #[cold]
 pub(crate) fn demote(function: u64) {
     let Some(runtime) = runtime() else { return };

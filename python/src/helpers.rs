@@ -104,13 +104,13 @@ unsafe extern "C-unwind" fn from_char(char: u64) -> u64 {
     unsafe { PyBytes_FromStringAndSize(&raw const byte, 1) }
 }
 
-unsafe extern "C-unwind" fn from_wchar(wchar: u64) -> u64 {
+pub(crate) unsafe extern "C-unwind" fn from_wchar(wchar: u64) -> u64 {
     let unit = wchar as u32;
     // SAFETY: one unit, which is copied.
     unsafe { PyUnicode_FromWideChar(&raw const unit, 1) }
 }
 
-unsafe extern "C-unwind" fn from_char_p(text: u64) -> u64 {
+pub(crate) unsafe extern "C-unwind" fn from_char_p(text: u64) -> u64 {
     match text {
         // SAFETY: no precondition.
         0 => unsafe { new_none() },
@@ -119,7 +119,7 @@ unsafe extern "C-unwind" fn from_char_p(text: u64) -> u64 {
     }
 }
 
-unsafe extern "C-unwind" fn from_wchar_p(text: u64) -> u64 {
+pub(crate) unsafe extern "C-unwind" fn from_wchar_p(text: u64) -> u64 {
     if text == 0 {
         // SAFETY: no precondition.
         return unsafe { new_none() };
@@ -139,7 +139,7 @@ pub(crate) unsafe extern "C-unwind" fn from_void_p(address: u64) -> u64 {
     }
 }
 
-unsafe extern "C-unwind" fn from_object(object: u64) -> u64 {
+pub(crate) unsafe extern "C-unwind" fn from_object(object: u64) -> u64 {
     // SAFETY: the GIL is held.
     if object == 0 && unsafe { PyErr_Occurred() } == 0 {
         // SAFETY: CPython sets it before any extension module runs.

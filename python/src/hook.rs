@@ -19,11 +19,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::boxes;
+use crate::callbacks::thunks::Thunks;
 use crate::data;
 use crate::enter::{Call, tp_call};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_ENTRY};
-use crate::raw::Object;
+use crate::raw::{Object, Owned};
 use crate::runtime::{Runtime, runtime};
 
 const HAVE_VECTORCALL: u64 = 1 << 11;
@@ -48,7 +49,7 @@ impl Original {
     }
 
     /// Keeps what stands in the slot, unless that is ours.
-    fn keep(&self, found: u64, ours: u64) {
+    pub(crate) fn keep(&self, found: u64, ours: u64) {
         if found != ours {
             self.0.store(found, Relaxed);
         }
@@ -139,10 +140,14 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
         return Ok(());
     }
     let (patches, classes) = prepare(py, runtime)?;
+    let thunks = thunks(py, runtime)?;
     // From here on nothing fails, and no Python code runs.
     patches.keep_originals();
     patches.apply();
     classes.iter().for_each(|class| hook_class(handle(class)));
+    if let Some((thunks, existing)) = &thunks {
+        thunks.install(runtime, classes.iter().map(handle), existing);
+    }
     INSTALLED.store(true, Relaxed);
     Ok(())
 }
@@ -156,6 +161,7 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
         return Ok(());
     }
     let (patches, classes) = prepare(py, runtime)?;
+    let thunks = thunks(py, runtime)?;
     // From here on nothing fails, and no Python code runs. Functions lose
     // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);
@@ -163,6 +169,9 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     classes.iter().for_each(|class| unhook_class(handle(class)));
     patches.undo();
     boxes::clear();
+    if let Some((thunks, existing)) = &thunks {
+        thunks.uninstall(runtime, classes.iter().map(handle), existing);
+    }
     Ok(())
 }
 
@@ -183,6 +192,14 @@ fn prepare<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<(Patches, Vec<Bo
         next += 1;
     }
     Ok((patches, classes))
+}
+
+/// The thunks of callbacks, unless these are left to ctypes.
+fn thunks(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<(Thunks, Vec<Owned>)>> {
+    match &runtime.known.thunks {
+        Ok(thunks) => Ok(Some((*thunks, thunks.existing(py)?))),
+        Err(_) => Ok(None),
+    }
 }
 
 fn hook_class(class: Object) {

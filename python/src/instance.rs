@@ -9,9 +9,11 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hotcall_tracer::{Effect, Entry, Helper};
+use pyo3::prelude::*;
 
 use crate::capi;
-use crate::layout::{CDATA_POINTER, CDATA_SIZE, OB_TYPE};
+use crate::kinds::handle;
+use crate::layout::{CDATA_POINTER, CDATA_SIZE, OB_TYPE, TYPE_INIT, TYPE_NEW};
 use crate::raw::{Object, Owned};
 
 /// Makes an instance of a class of 1 to 8 bytes: words are the class, the C
@@ -67,17 +69,53 @@ pub(crate) fn copy(instance: Object) -> Option<Owned> {
     Some(made)
 }
 
+/// The constructor and initialiser of each kind of ctypes class that has memory.
+static STOCK: [[AtomicU64; 2]; 4] = [const { [AtomicU64::new(0), AtomicU64::new(0)] }; 4];
+
+/// Learns them: without arguments the initialisers do nothing.
+///
+/// # Errors
+/// What a look-up raised.
+pub(crate) fn learn_stock(py: Python<'_>) -> PyResult<()> {
+    let ctypes = py.import("_ctypes")?;
+    let names = ["_SimpleCData", "_Pointer", "Structure", "Union"];
+    for (name, slots) in names.into_iter().zip(&STOCK) {
+        let class = ctypes.getattr(name)?;
+        for (slot, field) in slots.iter().zip([TYPE_NEW, TYPE_INIT]) {
+            slot.store(handle(&class).word(field), Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// What a ctypes class, of a metaclass of ctypes, gives when it is called without
+/// arguments: an object, or 0 with an exception set.
+pub(crate) fn call(class: Object) -> u64 {
+    let slots = [class.word(TYPE_NEW), class.word(TYPE_INIT)];
+    let is_stock =
+        |stock: &[AtomicU64; 2]| stock.each_ref().map(|slot| slot.load(Relaxed)) == slots;
+    if !STOCK.iter().any(is_stock) {
+        // SAFETY: a class that the caller holds.
+        return unsafe { capi::PyObject_CallNoArgs(class.address()) };
+    }
+    construct_by(slots[0], class.address())
+}
+
 /// A zeroed instance of `class`, or 0 with an exception set.
 fn construct(class: u64) -> u64 {
+    construct_by(SIMPLE_NEW.load(Relaxed), class)
+}
+
+/// The same by a constructor that suits the class.
+fn construct_by(tp_new: u64, class: u64) -> u64 {
     // SAFETY: the GIL is held.
     let args = unsafe { capi::PyTuple_New(0) };
     if args == 0 {
         return 0;
     }
-    let tp_new = SIMPLE_NEW.load(Relaxed) as *const ();
-    // SAFETY: `set_constructor` stored the slot of a type, which is a newfunc.
-    let tp_new = unsafe { std::mem::transmute::<*const (), NewFunction>(tp_new) };
-    // SAFETY: a subclass of `_SimpleCData`, an empty tuple, and no keywords.
+    // SAFETY: the slot of a type, which is a newfunc.
+    let tp_new = unsafe { std::mem::transmute::<usize, NewFunction>(tp_new as usize) };
+    // SAFETY: a class of ctypes, an empty tuple, and no keywords.
     let instance = unsafe { tp_new(class, args, 0) };
     // SAFETY: the tuple was made above.
     unsafe { capi::Py_DecRef(args) };

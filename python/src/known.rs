@@ -8,6 +8,7 @@ use hotcall_core::{CType, PreparedCall};
 use hotcall_tracer::{Field, Refusal, Symbol};
 
 use crate::boxes::Boxing;
+use crate::callbacks::thunks::Thunks;
 use crate::classes::Classes;
 use crate::current::Current;
 use crate::declare::{self, Kind};
@@ -39,6 +40,10 @@ pub(crate) struct Known {
     pub(crate) counter: Option<Symbol>,
     /// Whether foreign calls are timed.
     pub(crate) timed: bool,
+    /// The counter of callbacks, likewise.
+    pub(crate) callback_counter: Option<Symbol>,
+    /// What is known of thunks, or why callbacks are left to ctypes.
+    pub(crate) thunks: Result<Thunks, String>,
     /// The prepared calls of functions that were given undeclared arguments.
     pub(crate) undeclared: Undeclared,
 }

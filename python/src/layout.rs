@@ -52,6 +52,8 @@ pub(crate) const FFI_KIND: Field = Field::new("ffi.kind", 10, Mem::U16);
 /// The descriptions of the elements of a struct, with null at the end.
 pub(crate) const FFI_ELEMENTS: Field = Field::new("ffi.elements", 16, Mem::I64);
 
+/// The thunk of a function that was made for a Python callable.
+pub(crate) const FUNC_THUNK: Field = Field::new("func.thunk", 96, Mem::I64);
 /// The converters of a function with its own `argtypes`.
 pub(crate) const FUNC_CONVERTERS: Field = Field::new("func.converters", 112, Mem::I64);
 /// The function's own `argtypes`.
@@ -64,6 +66,31 @@ pub(crate) const FUNC_CHECKER: Field = Field::new("func.checker", 136, Mem::I64)
 pub(crate) const FUNC_ERRCHECK: Field = Field::new("func.errcheck", 144, Mem::I64);
 /// The parameter flags of a function made by a prototype.
 pub(crate) const FUNC_PARAMFLAGS: Field = Field::new("func.paramflags", 152, Mem::I64);
+
+/// A thunk's closure, where it can be written to: see [`CLOSURE_FUNCTION`].
+pub(crate) const THUNK_WRITE: Field = Field::new("thunk.write", 24, Mem::I64);
+/// The address of a thunk's closure as a function.
+pub(crate) const THUNK_EXEC: Field = Field::new("thunk.exec", 32, Mem::I64);
+/// What libffi is told of a thunk's function, a record within the thunk.
+pub(crate) const THUNK_CIF: Field = Field::new("thunk.cif", 40, Mem::I64);
+/// The flags of a thunk's function.
+pub(crate) const THUNK_FLAGS: Field = Field::new("thunk.flags", 72, Mem::I32);
+/// The classes of a thunk's arguments, a tuple.
+pub(crate) const THUNK_CONVERTERS: Field = Field::new("thunk.converters", 80, Mem::I64);
+/// What a thunk calls.
+pub(crate) const THUNK_CALLABLE: Field = Field::new("thunk.callable", 88, Mem::I64);
+/// The class of a thunk's result, or None.
+pub(crate) const THUNK_RESTYPE: Field = Field::new("thunk.restype", 96, Mem::I64);
+/// The setter of a thunk's result.
+pub(crate) const THUNK_SETFUNC: Field = Field::new("thunk.setfunc", 104, Mem::I64);
+/// The words of a thunk up to its argument types.
+pub(crate) const THUNK_WORDS: usize = 16;
+/// A closure's record of its function, which is the thunk's.
+pub(crate) const CLOSURE_CIF: Field = Field::new("closure.cif", 32, Mem::I64);
+/// What libffi calls for a closure.
+pub(crate) const CLOSURE_FUNCTION: Field = Field::new("closure.function", 40, Mem::I64);
+/// What libffi hands over besides, which is the thunk.
+pub(crate) const CLOSURE_DATA: Field = Field::new("closure.data", 48, Mem::I64);
 
 /// The code of a Python function.
 pub(crate) const FUNCTION_CODE: Field = Field::new("function.code", 48, Mem::I64);
@@ -90,6 +117,8 @@ pub(crate) const TYPE_CLEAR: Field = Field::new("type.clear", 192, Mem::I64);
 pub(crate) const TYPE_BASE: Field = Field::new("type.base", 256, Mem::I64);
 /// A type's dictionary.
 pub(crate) const TYPE_DICT: Field = Field::new("type.dict", 264, Mem::I64);
+/// A type's initialiser.
+pub(crate) const TYPE_INIT: Field = Field::new("type.init", 296, Mem::I64);
 /// A type's constructor.
 pub(crate) const TYPE_NEW: Field = Field::new("type.new", 312, Mem::I64);
 /// A type's method resolution order, a tuple.

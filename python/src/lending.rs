@@ -39,6 +39,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{
     AtomicU64,
     Ordering::{Relaxed, SeqCst},
+    compiler_fence,
 };
 
 use hotcall_tracer::{Effect, Entry, Helper, Symbol};
@@ -138,6 +139,47 @@ impl Lending {
         match self.slot.get() {
             0 => self.enroll(),
             address => !record_at(address).is_out(),
+        }
+    }
+
+    /// Takes the GIL back in the middle of the call that has lent it, since that
+    /// calls back; none if this thread has not lent it. The GIL is held then, and
+    /// what is given is for [`Self::lend_again`].
+    pub(crate) fn come_back(&self) -> Option<u64> {
+        let address = self.slot.get();
+        if address == 0 || !record_at(address).is_out() {
+            return None;
+        }
+        let record = record_at(address);
+        record.turn.store(record.turn.load(Relaxed) + 1, Relaxed);
+        // The processor may see the request before the others see the turn; the
+        // barrier that the monitor asks for is for that.
+        compiler_fence(SeqCst);
+        if record.request.load(Relaxed) != NOTHING {
+            // SAFETY: this thread's record, which has come back.
+            unsafe { take_back(address) };
+        }
+        // SAFETY: the state that lent the GIL has it again.
+        unsafe { self.current.set(record.state.load(Relaxed)) };
+        Some(address)
+    }
+
+    /// Lends the GIL again, until the call is over: the reverse.
+    pub(crate) fn lend_again(&self, address: u64) {
+        let record = record_at(address);
+        record.state.store(self.current.get(), Relaxed);
+        // Calls that were made meanwhile have put their functions there. A call
+        // that calls back is nobody's to demote.
+        record.function.store(0, Relaxed);
+        DESK.record.store(address, Relaxed);
+        // SAFETY: without a state this thread does nothing that needs one.
+        unsafe { self.current.set(0) };
+        compiler_fence(SeqCst);
+        record.turn.store(record.turn.load(Relaxed) + 1, Relaxed);
+        compiler_fence(SeqCst);
+        if DESK.away.load(Relaxed) != 0 {
+            // SAFETY: this thread's record, which has just lent.
+            unsafe { lend_slowly(address) };
         }
     }
 

@@ -11,11 +11,14 @@
 //!
 //! Beside calls, `bound` makes built-in functions of ctypes functions, and `data`
 //! makes fields of structures, `byref` and attributes of libraries faster.
+//! `callbacks` is the other direction, from C to Python, with `gil_entry` for how
+//! the GIL is got there.
 
 #![deny(unsafe_code)]
 
 mod bound;
 mod boxes;
+mod callbacks;
 mod capi;
 mod check;
 mod checker;
@@ -28,6 +31,7 @@ mod detour;
 mod enter;
 mod errno;
 mod gil;
+mod gil_entry;
 mod heat;
 mod helpers;
 mod hook;
@@ -91,7 +95,15 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     };
     let small_ints = boxes::small_ints().filter(|_| std::ptr::eq(boxing, &boxes::REUSING));
     let truths = layout.immortal_none.then(|| boxes::truths(py));
+    let thunks = match options.callbacks {
+        true => {
+            callbacks::check::thunks(py, &layout).unwrap_or_else(|error| Err(error.to_string()))
+        }
+        false => Err("switched off by callbacks=off".to_owned()),
+    };
     let known = Known {
+        thunks,
+        callback_counter: callbacks::counter(&options),
         errno: errno::find(),
         boxing,
         small_ints,
@@ -239,6 +251,8 @@ fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     });
     status.set_item("stubs_off", stubs_off)?;
     status.set_item("data", data::is_on())?;
+    let callbacks_off = runtime().and_then(|runtime| runtime.known.thunks.as_ref().err());
+    status.set_item("callbacks_off", callbacks_off)?;
     status.set_item("gil", runtime().map(|runtime| runtime.gil.get().name()))?;
     status.set_item("lending_off", runtime().and_then(Runtime::lending_off))?;
     if let Some(runtime) = runtime() {

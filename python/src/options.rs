@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) count: bool,
     /// Whether fields of structures and `byref` are made faster too.
     pub(crate) data: bool,
+    /// Whether callbacks are made faster too.
+    pub(crate) callbacks: bool,
     /// Who has the GIL during foreign calls.
     pub(crate) gil: Policy,
     /// Whether results are written into objects that were returned before.
@@ -74,6 +76,7 @@ impl Default for Options {
             deny_monitor: false,
             count: false,
             data: true,
+            callbacks: true,
             gil: Policy::Lend,
             reuse: true,
             profile: false,
@@ -134,6 +137,9 @@ impl Options {
             "jit" => self.jit = switch(value).ok_or("jit=on or jit=off")?,
             "data" => self.data = switch(value).ok_or("data=on or data=off")?,
             "reuse" => self.reuse = switch(value).ok_or("reuse=on or reuse=off")?,
+            "callbacks" => {
+                self.callbacks = switch(value).ok_or("callbacks=on or callbacks=off")?;
+            }
             "count" => self.count = switch(value).ok_or("count=1 or count=0")?,
             "profile" => self.profile = switch(value).ok_or("profile=1 or profile=0")?,
             "perf" => {
@@ -175,8 +181,8 @@ impl Options {
 }
 
 /// The names of all options.
-const NAMES: &str = "threshold, shapes, jit, code, data, gil, reuse, memory, monitor, count, \
-    profile, check, perf, gdb or log";
+const NAMES: &str = "threshold, shapes, jit, code, data, callbacks, gil, reuse, memory, monitor, \
+    count, profile, check, perf, gdb or log";
 
 fn denial(value: &str) -> Option<bool> {
     match value {

@@ -11,12 +11,13 @@
 use std::ffi::CStr;
 use std::mem::ManuallyDrop;
 
-use hotcall_tracer::Field;
+use hotcall_tracer::{Field, Mem};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use smallvec::SmallVec;
 
 use crate::capi;
+use crate::layout::OB_COUNT;
 
 /// An object, or another structure of CPython's, at a known address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,11 @@ impl Object {
         (address != 0).then_some(Object(address))
     }
 
+    /// Its first words, as many as there surely are.
+    pub(crate) fn words<const N: usize>(self) -> [u64; N] {
+        std::array::from_fn(|at| self.word(Field::new("word", 8 * at as i32, Mem::I64)))
+    }
+
     /// Writes a field that is a word.
     ///
     /// # Safety
@@ -89,6 +95,25 @@ impl Object {
             // SAFETY: the index is within the tuple's size.
             .map(|index| Object(unsafe { ffi::PyTuple_GetItem(tuple, index) } as u64))
             .collect()
+    }
+}
+
+/// Gives up a reference to the object at `address`, for which no handle is used
+/// any more.
+///
+/// # Safety
+/// The reference is the caller's. The GIL is held.
+#[inline(always)]
+pub(crate) unsafe fn release(address: u64) {
+    // SAFETY: the caller's reference keeps it alive.
+    let object = unsafe { Object::at(address) };
+    let references = object.word(OB_COUNT);
+    // From 3.12 the number has 32 bits, and is negative for immortal objects.
+    match references as i32 {
+        // SAFETY: others hold it.
+        2.. => unsafe { object.set(OB_COUNT, references - 1) },
+        // SAFETY: the caller's reference.
+        _ => unsafe { capi::Py_DecRef(address) },
     }
 }
 

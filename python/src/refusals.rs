@@ -30,5 +30,7 @@ refusals! {
     THREAD "new-thread" "The thread has no record to lend the GIL by, or is in a call that has lent it.";
     CLASS "class-changed" "The function's __class__ was assigned since the last call.";
     CALL "call-overridden" "The function's class has a __call__ of its own.";
+    CALLBACK_RESULT "callback-result" "The result of a callback is of a type that ctypes makes itself.";
+    CALLBACK_ARGUMENT "callback-argument" "An argument of a callback is an array, or of a class whose metaclass is the program's own.";
     TOO_MANY "too-many-arguments" "The function has more arguments than CPython lets ctypes pass.";
 }

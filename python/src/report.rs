@@ -9,6 +9,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::callbacks;
 use crate::declare::Declaration;
 use crate::hook;
 use crate::kinds::handle;
@@ -77,6 +78,7 @@ pub(crate) fn explain<'py>(
         list.append(item)?;
     }
     explanation.set_item("shapes", list)?;
+    explanation.set_item("callback", callbacks::report::explain(py, runtime, function)?)?;
     Ok(explanation)
 }
 
@@ -192,5 +194,6 @@ pub(crate) fn stats<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'
     stats.set_item("stubs", usage.stubs)?;
     stats.set_item("code_bytes", usage.used_bytes)?;
     stats.set_item("code_capacity", usage.capacity)?;
+    callbacks::report::stats(&stats, runtime)?;
     Ok(stats)
 }

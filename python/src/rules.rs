@@ -6,10 +6,11 @@
 //! leaves no trace in the world; after it nothing refuses.
 
 mod args;
+pub(crate) mod callback;
 mod copies;
 mod gil;
 mod given;
-mod numbers;
+pub(crate) mod numbers;
 mod results;
 
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use hotcall_asm::{Jit, Stub};
 use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
 
+use crate::callbacks::Callbacks;
 use crate::checker;
 use crate::compare::Checks;
 use crate::declare::{Declaration, Reader};
@@ -66,6 +67,7 @@ pub(crate) struct Runtime {
     pub(crate) known: Known,
     pub(crate) jit: Jit,
     pub(crate) teller: Teller,
+    pub(crate) callbacks: Callbacks,
     /// The policy of functions for which the program has chosen none.
     pub(crate) gil: gil::Cell,
     /// What was timed, if calls are.
@@ -110,7 +112,8 @@ impl Runtime {
         };
         let (jit, sites) = (Jit::new(jit), Mutex::default());
         let teller = Teller::new(options.tell);
-        Runtime { options, known, jit, teller, gil, profile, checks, sites }
+        let callbacks = Callbacks::default();
+        Runtime { options, known, jit, teller, callbacks, gil, profile, checks, sites }
     }
 
     fn sites(&self) -> MutexGuard<'_, Sites> {

@@ -31,13 +31,18 @@ pub struct Recorder<'h, H> {
 impl<'h, H: Host> Recorder<'h, H> {
     /// Starts a trace that is entered with `words`; gives their names, in order.
     pub fn enter<const N: usize>(host: &'h mut H, words: [u64; N]) -> (Self, [Traced; N]) {
+        let (recorder, params) = Recorder::enter_with(host, &words);
+        (recorder, std::array::from_fn(|index| params[index]))
+    }
+
+    /// The same with as many words as there are.
+    pub fn enter_with(host: &'h mut H, words: &[u64]) -> (Self, Vec<Traced>) {
         let mut trace = Trace::default();
-        let mut index = 0;
-        let params = words.map(|word| {
+        let params = words.iter().zip(0..).map(|(&word, index)| {
             let val = trace.push(Op::Param, vec![], Data::Imm(index));
-            index += 1;
             Traced { word, val }
         });
+        let params = params.collect();
         (Recorder { live: Live { host }, trace, returned: false }, params)
     }
 

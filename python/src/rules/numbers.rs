@@ -10,7 +10,7 @@ use crate::layout::{self, Int};
 use crate::refusals;
 
 /// An int modulo 2^64.
-pub(super) fn integer<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> O::Word {
+pub(crate) fn integer<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> O::Word {
     let size = o.load(object, layout::INT_SIZE);
     match digit(o, known.layout.int, object, size) {
         Some(word) => word,

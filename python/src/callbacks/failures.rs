@@ -1,0 +1,210 @@
+//! What becomes of exceptions in callbacks: there is nobody to raise them in, so
+//! ctypes reports them. Its wording differs by version: it is learned at import,
+//! from two callbacks of ctypes that fail.
+//!
+//! # Safety
+//! The GIL is held, and objects are alive: see each function.
+
+#![allow(unsafe_code, reason = "calls into CPython and ctypes")]
+
+use std::ffi::{CString, c_char};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyTuple};
+
+use crate::capi;
+use crate::kinds::handle;
+use crate::layout;
+use crate::raw::Object;
+use crate::stand_in::Failed;
+
+/// What failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The callable raised.
+    Calling,
+    /// Its result is none of the declared type.
+    Converting,
+}
+
+/// The function that libffi calls for a closure.
+pub(crate) type Closure =
+    unsafe extern "C-unwind" fn(cif: u64, result: *mut u64, args: *const *const u8, thunk: u64);
+
+/// ctypes' own.
+static CLOSURE: AtomicU64 = AtomicU64::new(0);
+
+/// Sets that function, before the first callback is adopted.
+pub(crate) fn set_closure(address: u64) {
+    CLOSURE.store(address, Relaxed);
+}
+
+/// ctypes' own function for closures.
+pub(crate) fn closure() -> Closure {
+    // SAFETY: set from a closure of ctypes before any could be called.
+    unsafe { std::mem::transmute::<usize, Closure>(CLOSURE.load(Relaxed) as usize) }
+}
+
+/// How a version of ctypes reports an exception.
+#[derive(Debug)]
+enum Wording {
+    /// The callable is the object of the report (up to 3.12).
+    About(Message, CString),
+    /// Its representation is part of the text.
+    Formatted(Format, CString),
+    /// It is not known.
+    Unknown,
+}
+
+type Message = unsafe extern "C-unwind" fn(text: *const c_char, object: u64);
+type Format = unsafe extern "C-unwind" fn(format: *const c_char, ...);
+
+static WORDINGS: PyOnceLock<[Wording; 2]> = PyOnceLock::new();
+
+/// Reports the exception that is set.
+pub(crate) fn report(stage: Stage, callable: u64) {
+    // SAFETY: callbacks run with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    match wording(py, stage) {
+        // SAFETY: CPython's function of this name takes a C string and an object.
+        Wording::About(function, text) => unsafe { function(text.as_ptr(), callable) },
+        // SAFETY: the format has one place, for an object.
+        Wording::Formatted(function, text) => unsafe { function(text.as_ptr(), callable) },
+        // SAFETY: an object.
+        Wording::Unknown => unsafe { capi::PyErr_WriteUnraisable(callable) },
+    }
+}
+
+/// Warns that an object is kept forever.
+pub(crate) fn warn_of_leak(callable: u64) {
+    // SAFETY: CPython sets it before any extension module runs.
+    let class = unsafe { capi::PyExc_RuntimeWarning };
+    let text = c"memory leak in callback function.".as_ptr();
+    // SAFETY: a class of warnings and a C string.
+    if unsafe { capi::PyErr_WarnEx(class, text, 1) } < 0 {
+        report(Stage::Converting, callable);
+    }
+}
+
+/// Sets the exception for a class that gave no instance of ctypes.
+pub(crate) fn set_unexpected(class: u64, object: Object) {
+    // SAFETY: callbacks run with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: the thunk keeps the class.
+    let class = unsafe { Object::at(class) }.bound(py);
+    let of = object.bound(py).get_type();
+    let of = of.fully_qualified_name().map(|name| name.to_string()).unwrap_or_default();
+    let class = class.repr().map(|text| text.to_string()).unwrap_or_default();
+    PyTypeError::new_err(format!("{class} returned unexpected result of type {of}")).restore(py);
+}
+
+/// Has ctypes report the exception in which the making of an argument ended: it
+/// is given a thunk whose argument of this index raises just that.
+pub(crate) fn report_argument(thunk: Object, index: usize) {
+    // SAFETY: callbacks run with the GIL held.
+    let py = unsafe { Python::assume_attached() };
+    let error = PyErr::take(py).unwrap_or_else(|| PyTypeError::new_err("no argument"));
+    if let Err(other) = report_argument_as(py, thunk, index, error) {
+        other.write_unraisable(py, None);
+    }
+}
+
+fn report_argument_as(py: Python<'_>, thunk: Object, index: usize, error: PyErr) -> PyResult<()> {
+    let byte = py.import("ctypes")?.getattr("c_byte")?;
+    let attributes = PyDict::new(py);
+    attributes.set_item("__new__", Failed::of(py, error)?)?;
+    let failing = byte.get_type().call1(("Failing", (&byte,), attributes))?;
+    let mut classes = vec![byte; index];
+    classes.push(failing);
+    let classes = PyTuple::new(py, classes)?;
+    let mut copy = thunk.words::<{ layout::THUNK_WORDS }>();
+    copy[layout::THUNK_CONVERTERS.offset as usize / 8] = classes.as_ptr() as u64;
+    let (zero, mut result) = (0_u64, 0);
+    let args = vec![(&raw const zero).cast::<u8>(); index + 1];
+    let cif = thunk.address().wrapping_add_signed(layout::THUNK_CIF.offset.into());
+    // SAFETY: a thunk as ctypes' own function reads it, whose class of the last
+    // argument raises before anything else happens; and as many arguments.
+    unsafe { closure()(cif, &mut result, args.as_ptr(), copy.as_ptr() as u64) };
+    Ok(())
+}
+
+/// The wording for a stage.
+fn wording(py: Python<'_>, stage: Stage) -> &Wording {
+    WORDINGS.get(py).map_or(&Wording::Unknown, |wordings| &wordings[stage as usize])
+}
+
+/// Learns how ctypes reports failures. Nothing is left of it, but that an audit
+/// hook sees two reports.
+pub(crate) fn learn_wordings(py: Python<'_>) {
+    WORDINGS.get_or_init(py, || {
+        [c_len, c_list].map(|callable| learn(py, callable).unwrap_or(Wording::Unknown))
+    });
+}
+
+/// A callable without Python code, which fails for lack of an argument.
+fn c_len(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("builtins")?.getattr("len")
+}
+
+/// One that gives what is no int.
+fn c_list(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("builtins")?.getattr("list")
+}
+
+/// Learns how ctypes reports the failure of a callback with this callable.
+fn learn(
+    py: Python<'_>,
+    callable: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, PyAny>>,
+) -> PyResult<Wording> {
+    let callable = callable(py)?;
+    let ctypes = py.import("ctypes")?;
+    let class = ctypes.getattr("CFUNCTYPE")?.call1((ctypes.getattr("c_int")?,))?;
+    let function = class.call1((&callable,))?;
+    let thunk = handle(&function).word(layout::FUNC_THUNK);
+    let seen = PyList::empty(py);
+    let sys = py.import("sys")?;
+    let hook = sys.getattr("unraisablehook")?;
+    // Until it is put back no Python code runs, and so no other thread.
+    sys.setattr("unraisablehook", seen.getattr("append")?)?;
+    let mut result = 0;
+    let cif = thunk.wrapping_add_signed(layout::THUNK_CIF.offset.into());
+    // SAFETY: a thunk of a function without arguments, which `function` keeps.
+    unsafe { closure()(cif, &mut result, std::ptr::null(), thunk) };
+    sys.setattr("unraisablehook", hook)?;
+    let seen = seen.get_item(0)?;
+    let text: String = seen.getattr("err_msg")?.extract()?;
+    parse(&text, &callable, seen.getattr("object")?.is(&callable))
+}
+
+/// The wording of a text about a callable.
+fn parse(text: &str, callable: &Bound<'_, PyAny>, is_about: bool) -> PyResult<Wording> {
+    let known = match is_about {
+        true => text.strip_prefix("Exception ignored ").map(str::to_owned),
+        false => {
+            let before = text.strip_suffix(callable.repr()?.to_str()?);
+            before.map(|before| before.replace('%', "%%") + "%R")
+        }
+    };
+    let (Some(text), Some(function)) = (known, reporter(is_about)) else {
+        return Ok(Wording::Unknown);
+    };
+    let text = CString::new(text)?;
+    Ok(if is_about {
+        // SAFETY: CPython's function of this name has this signature.
+        let function = unsafe { std::mem::transmute::<usize, Message>(function) };
+        Wording::About(function, text)
+    } else {
+        // SAFETY: CPython's function of this name has this signature.
+        let function = unsafe { std::mem::transmute::<usize, Format>(function) };
+        Wording::Formatted(function, text)
+    })
+}
+
+/// The function that ctypes reports with.
+fn reporter(is_about: bool) -> Option<usize> {
+    let name = if is_about { c"_PyErr_WriteUnraisableMsg" } else { c"PyErr_FormatUnraisable" };
+    capi::symbol(name).map(|address| address as usize)
+}
