@@ -16,6 +16,13 @@ if [ ! -f "$venv/.ready" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     touch "$venv/.ready"
 fi
 
+# Tests of greenlets are skipped without it.
+if [ ! -f "$venv/.greenlet" ]; then
+    "$venv/bin/python" -m pip install --quiet --only-binary :all: greenlet 2>/dev/null ||
+        loud "SKIPPED: greenlet cannot be installed for $("$python" -V)"
+    touch "$venv/.greenlet"
+fi
+
 wheel=$(find_wheel)
 contents=$("$python" -c '
 import hashlib, sys, zipfile

@@ -39,6 +39,10 @@ PRELUDE = """if True:
     def tell_trace(function, *args):
         function(*args)
         print(hotcall.trace(function), end="")
+    def tell_callback(restype, *argtypes):
+        function = CFUNCTYPE(restype, *argtypes)(lambda *args: 1)
+        function(*[kind() for kind in argtypes])
+        print(hotcall.explain(function).callback.trace, end="")
 """
 
 CASES = {
@@ -58,6 +62,9 @@ CASES = {
     "struct-in-memory": "tell(declared('kind_of_cursor', c_int, Cursor, c_int), Cursor(), 5)",
     "left-out-converter": "tell_trace(declared('add_one', c_int, Given), c_int(5))",
     "detour": "tell_trace(declared('add_one', c_int, c_int), type('Holder', (), {'_as_parameter_': 5})())",
+    # Their code has the offset of the thread state.
+    "callback": "tell_callback(c_int, c_short, c_char_p, POINTER(c_int), Pair, Cursor)",
+    "callback-nothing": "tell_callback(None, c_double)",
     "on-the-stack": "tell(show(lib, c_double, *[c_double, c_int] * 9), *[0.5, 5] * 9)",
 }
 
