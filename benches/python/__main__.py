@@ -22,8 +22,8 @@ import report
 from timing import Result
 
 HERE = Path(__file__).resolve().parent
-FULL = {"calls": 300, "cold": 150, "kinds": 100, "gil": 200}
-QUICK = {"calls": 15, "cold": 15, "kinds": 10, "gil": 10}
+FULL = {"calls": 300, "cold": 150, "kinds": 100, "gil": 200, "callbacks": 150}
+QUICK = {"calls": 15, "cold": 15, "kinds": 10, "gil": 10, "callbacks": 10}
 
 
 def measure(script, options, *args):
@@ -41,6 +41,11 @@ def results(times):
     return {name: Result(values) for name, values in times.items()}
 
 
+def labelled(times):
+    """Lists of times by label and name, as results."""
+    return {label: results(named) for label, named in times.items()}
+
+
 def call_results(measured):
     return {label: results(case["times"]) for label, case in measured.items()}
 
@@ -55,10 +60,11 @@ def measure_all(rounds):
         stubs=call_results(stubs),
         sizes={label: case["bytes"] for label, case in stubs.items()},
         interpreter=call_results(interpreter),
-        cold={label: results(times) for label, times in cold.items()},
+        cold=labelled(cold),
         compiling=measure("compiling.py", "threshold=1"),
         gil={name: report.Gil(Result(times), gil["others"][name]) for name, times in gil["alone"].items()},
-        kinds={label: results(times) for label, times in measure("kinds.py", "threshold=1", rounds["kinds"]).items()},
+        kinds=labelled(measure("kinds.py", "threshold=1", rounds["kinds"])),
+        callbacks=labelled(measure("callbacks.py", "threshold=1", rounds["callbacks"])),
     )
 
 
@@ -89,6 +95,7 @@ def main():
         record.write(arguments.record / f"python-{version}.csv", datetime.date.today(), measured)
         record.write_gil(arguments.record / f"gil-{version}.csv", datetime.date.today(), measured.gil)
         record.write_kinds(arguments.record / f"kinds-{version}.csv", datetime.date.today(), measured.kinds)
+        record.write_callbacks(arguments.record / f"callbacks-{version}.csv", datetime.date.today(), measured.callbacks)
 
 
 if __name__ == "__main__":

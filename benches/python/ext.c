@@ -50,6 +50,63 @@ static inline bool to_double(PyObject *object, double *value)
 #define END
 #include "wrappers.h"
 
+/* What C calls back, by the name of the function that it is given to: all of it holds the GIL throughout. */
+static _Thread_local PyObject *callable;
+
+static int to_result(PyObject *result)
+{
+    int number = 0;
+    if (result == NULL || !to_int(result, &number))
+        PyErr_WriteUnraisable(callable);
+    Py_XDECREF(result);
+    return number;
+}
+
+static int call_counter(int number)
+{
+    PyObject *args[2] = {NULL, PyLong_FromLong(number)};
+    if (args[1] == NULL)
+        return to_result(NULL);
+    PyObject *result = PyObject_Vectorcall(callable, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(args[1]);
+    return to_result(result);
+}
+
+static int call_order(long a, long b)
+{
+    PyObject *args[3] = {NULL, PyLong_FromLong(a), PyLong_FromLong(b)};
+    PyObject *result = NULL;
+    if (args[1] != NULL && args[2] != NULL)
+        result = PyObject_Vectorcall(callable, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_XDECREF(args[1]);
+    Py_XDECREF(args[2]);
+    return to_result(result);
+}
+
+/* count(callable, times) */
+static PyObject *held_count(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    int times;
+    if (!has_count("held_count", nargs, 2) || !to_int(args[1], &times))
+        return NULL;
+    callable = args[0];
+    return PyLong_FromLong(count(call_counter, times));
+}
+
+/* sort(callable, address, size) */
+static PyObject *held_sort(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    int size;
+    if (!has_count("held_sort", nargs, 3) || !to_int(args[2], &size))
+        return NULL;
+    long *numbers = PyLong_AsVoidPtr(args[1]);
+    if (numbers == NULL && PyErr_Occurred())
+        return NULL;
+    callable = args[0];
+    sort(numbers, (size_t)size, call_order);
+    Py_RETURN_NONE;
+}
+
 static PyObject *saved_errno(PyObject *module, PyObject *unused)
 {
     return PyLong_FromLong(kept_errno);
@@ -74,6 +131,8 @@ static PyMethodDef methods[] = {
     METHOD(six, METH_FASTCALL),
     METHOD(ten, METH_FASTCALL),
     METHOD(fail, METH_O),
+    {"held_count", (PyCFunction)(void (*)(void))held_count, METH_FASTCALL, NULL},
+    {"held_sort", (PyCFunction)(void (*)(void))held_sort, METH_FASTCALL, NULL},
     {"saved_errno", saved_errno, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

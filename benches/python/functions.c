@@ -2,6 +2,7 @@
 #include "functions.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 int answer(void) { return 42; }
@@ -40,6 +41,24 @@ double ten(int a, double b, int c, double d, int e, double f, int g, double h, i
 pair swap_pair(pair p) { return (pair){p.y, p.x}; }
 
 int kind_of_cursor(cursor c) { return c.kind; }
+
+long count(counter *call, int times)
+{
+    long sum = 0;
+    for (int number = 0; number < times; number++)
+        sum += call(number);
+    return sum;
+}
+
+static _Thread_local order *comparing;
+
+static int compare_at(const void *a, const void *b) { return comparing(*(const long *)a, *(const long *)b); }
+
+void sort(long *numbers, size_t size, order *compare)
+{
+    comparing = compare;
+    qsort(numbers, size, sizeof *numbers, compare_at);
+}
 
 int fail(int code)
 {

@@ -26,6 +26,14 @@ typedef struct { int kind, flags; void *data[3]; } cursor;
 pair swap_pair(pair p);
 int kind_of_cursor(cursor c);
 
+/* Calls back so many times, with the numbers from 0 on, and adds up what it gets. */
+typedef int counter(int);
+long count(counter *call, int times);
+
+/* Sorts by a function that is given the numbers themselves. */
+typedef int order(long, long);
+void sort(long *numbers, size_t size, order *compare);
+
 /* Sets errno to its argument. */
 int fail(int code);
 

@@ -37,6 +37,15 @@ GIL_COLUMNS = [
     "wait at most",
 ]
 KIND_COLUMNS = ["date", "label", "ctypes_ns", "times_as_fast"]
+CALLBACK_COLUMNS = [
+    "date",
+    "label",
+    "extension_ns",
+    "pydll_to_extension",
+    "cdll_to_extension",
+    "pydll_times_as_fast_as_ctypes",
+    "cdll_times_as_fast_as_ctypes",
+]
 
 
 def write(path, date, measured):
@@ -61,6 +70,19 @@ def write_gil(path, date, contenders):
         values = [date, name, f"{gil.alone.least:.1f}", *(f"{gil.others[column]:.0f}" for column in GIL_COLUMNS[3:])]
         rows.append(dict(zip(GIL_COLUMNS, values, strict=True)))
     replace(path, date, GIL_COLUMNS, rows)
+
+
+def write_callbacks(path, date, callbacks):
+    """Adds the ratios of callbacks to the extension, where there is one, and to ctypes, in place of the same date."""
+    rows = []
+    for label, timed in callbacks.items():
+        hot = [timed[f"{gil} hotcall"] for gil in ("held", "released")]
+        plain = [timed[f"{gil} ctypes"] for gil in ("held", "released")]
+        extension = timed.get("extension")
+        own = [f"{extension.least:.1f}", *(f"{time.over(extension).median:.2f}" for time in hot)] if extension else [""] * 3
+        faster = [f"{before.over(after).median:.2f}" for before, after in zip(plain, hot, strict=True)]
+        rows.append(dict(zip(CALLBACK_COLUMNS, [date, label, *own, *faster], strict=True)))
+    replace(path, date, CALLBACK_COLUMNS, rows)
 
 
 def replace(path, date, columns, rows):

@@ -25,6 +25,7 @@ class Measured:
     gil: dict
     """A `Gil` by contender."""
     kinds: dict
+    callbacks: dict
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def show(measured):
     show_cold(measured)
     show_gil(measured.gil)
     show_kinds(measured.kinds)
+    show_callbacks(measured.callbacks)
     show_targets(measured)
 
 
@@ -86,6 +88,19 @@ def show_kinds(kinds):
         print(f"{f'{count} shapes over one':26} {kinds[f'{count} shapes']['hotcall'].over(single)!s:>35}   (at most 1.30)")
 
 
+def show_callbacks(callbacks):
+    print("\nC that calls Python back; ratios are to the extension, which holds the GIL, and times as fast as ctypes")
+    print(f"{'':28} {'extension':>10} {'ctypes':>10} {'hotcall':>10} {'extension':>14} {'ctypes':>14}")
+    for label, timed in callbacks.items():
+        extension = timed.get("extension")
+        for gil, title in GILS.items():
+            plain, hot = timed[f"{gil} ctypes"], timed[f"{gil} hotcall"]
+            own = f"{extension.least:7.1f} ns" if extension else ""
+            over = hot.over(extension) if extension else ""
+            name = f"{label}, {title.partition(',')[0]}"
+            print(f"{name:28} {own:>10} {plain.least:7.1f} ns {hot.least:7.1f} ns {over!s:>14} {plain.over(hot)!s:>14}")
+
+
 def show_interpreter(measured):
     print("\nThe interpreter tier; ratios are how many times as fast as ctypes it is")
     print(f"{'':24} {'ctypes':>10} {'hotcall':>10} {'CDLL':>12}   {'ctypes':>10} {'hotcall':>10} {'PyDLL':>12}")
@@ -123,6 +138,10 @@ def show_targets(measured):
     at_most("lending: times the extension that holds the GIL", {"a short call": lend.over(held).median}, limit)
     cost = lend.least - hold.least
     at_most("ns that lending costs over holding", {"a short call": cost}, 4, ".1f")
+    back = {label: timed["held hotcall"].over(timed["extension"]) for label, timed in measured.callbacks.items() if "extension" in timed}
+    at_most("callbacks that hold the GIL: times the extension", medians(back), 1.15)
+    slower = {label: timed["held hotcall"].over(timed["held ctypes"]) for label, timed in measured.callbacks.items()}
+    at_most("callbacks that hold the GIL: share of ctypes' time", medians(slower), 0.4)
     cold = {label: timed["hotcall"].over(timed["ctypes"]) for label, timed in measured.cold.items()}
     at_most("calls that do not get fast: times ctypes", medians(cold), 1.03)
     at_most("bytes of a simple stub", {label: measured.sizes[label] for label in SIMPLE}, 511, ".0f")
