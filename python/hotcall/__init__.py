@@ -8,12 +8,10 @@ once it is hot, and does exactly what it did before. What hotcall does not cover
 ctypes; ``explain(f)`` names the reason.
 """
 
+from typing import TYPE_CHECKING
+
 from hotcall._api import (
-    Callback,
-    Explanation,
     Gil,
-    Shape,
-    Status,
     bind,
     disassemble,
     explain,
@@ -25,8 +23,11 @@ from hotcall._api import (
     trace,
     uninstall,
 )
-from hotcall._checks import Checks, Difference, checks
-from hotcall._report import Report, Timed, report
+
+if TYPE_CHECKING:
+    from hotcall._checks import Checks, Difference, checks
+    from hotcall._facts import Callback, Explanation, Shape, Status
+    from hotcall._report import Report, Timed, report
 
 __all__ = [
     "Callback",
@@ -51,3 +52,27 @@ __all__ = [
     "trace",
     "uninstall",
 ]
+
+_LATE = {
+    "_checks": ("Checks", "Difference", "checks"),
+    "_facts": ("Callback", "Explanation", "Shape", "Status"),
+    "_report": ("Report", "Timed", "report"),
+}
+"""What is imported when it is first asked for: a program that only installs does without."""
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for."""
+    from importlib import import_module
+
+    for module, names in _LATE.items():
+        if name in names:
+            value: object = getattr(import_module(f"hotcall.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'hotcall' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """All names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from hotcall import _api
+from hotcall import _api, _facts
 
 MAKERS = ("stub", "interpreter", "ctypes")
 """Who makes calls, in the order of the figures below."""
@@ -31,7 +31,7 @@ class Timed:
     """Nanoseconds from the entry of a call to its result."""
     inside: tuple[int, ...]
     """Nanoseconds in the foreign function; 0 for ctypes, of which only the whole is known."""
-    refusals: tuple[_api.Refusal, ...]
+    refusals: tuple[_facts.Refusal, ...]
     """Why ctypes made calls that were not cold."""
     tier: str
     """Who made the newest call."""
@@ -65,7 +65,7 @@ class Report:
     timed: bool
     """Whether calls were timed: ``HOTCALL=profile=1``, or ``python -m hotcall --report``."""
     seconds: float
-    """How long the process has run."""
+    """How long ago hotcall was imported."""
     functions: tuple[Timed, ...]
     """The foreign functions, those that took the most time first."""
     timeline: tuple[tuple[int, ...], ...]
@@ -74,7 +74,7 @@ class Report:
     """The length of one bucket."""
     stats: dict[str, object]
     """The figures of ``hotcall.stats()``."""
-    status: _api.Status
+    status: _facts.Status
     """What was on."""
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ def report() -> Report:
     """
     if _api._native is None or _api.status().off:
         empty: dict[str, object] = _api.stats()
-        return Report(False, time.process_time(), (), (), 0.0, empty, _api.status())
+        return Report(False, _age(), (), (), 0.0, empty, _api.status())
     native = _api._native.profiled()
     functions = [_timed(one) for one in native["functions"]]
     functions.sort(key=lambda one: (-one.total_time, one.name))
@@ -111,11 +111,8 @@ def report() -> Report:
     )
 
 
-_STARTED = time.monotonic()
-
-
 def _age() -> float:
-    return time.monotonic() - _STARTED
+    return time.monotonic() - _api.STARTED
 
 
 def _timed(one: dict[str, Any]) -> Timed:
@@ -134,7 +131,7 @@ def _timed(one: dict[str, Any]) -> Timed:
         calls=tuple(one["calls"]),
         whole=tuple(one["whole"]),
         inside=tuple(one["inside"]),
-        refusals=tuple(_api.Refusal(*refusal) for refusal in one["refusals"]),
+        refusals=tuple(_facts.Refusal(*refusal) for refusal in one["refusals"]),
         tier=str(one["last"]),
     )
 
