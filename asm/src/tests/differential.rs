@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use arbtest::arbitrary::{Result, Unstructured};
 use arbtest::arbtest;
-use hotcall_core::{Abi, Signature};
-use hotcall_tracer::{Backend, Outcome, Trace, eval, verify};
+use hotcall_core::{Abi, CType, Signature};
+use hotcall_tracer::{Backend, Data, Effect, Inst, Op, Outcome, Trace, eval, verify};
 
 use super::enter::enter;
 use super::foreign::{expect_next, fallback_system_v, fallback_win64, gate, helpers};
@@ -92,6 +92,44 @@ fn compare(
     assert_eq!(memory, want_memory, "\n{}", text());
 }
 
+/// Runs `trace` without its guards in both ways: as a callback that `entered` has, of
+/// as many words as fit its registers. The first word is the context.
+fn compare_callback(
+    jit: &Jit,
+    entered: Abi,
+    trace: &Trace,
+    calls: &[Signature],
+    words: [u64; 6],
+    start: &[u64],
+) {
+    let args = vec![CType::I64; trace.params() - 1];
+    if args.len() > usize::from(entered.gp_registers()) {
+        return;
+    }
+    let mut trace = trace.clone();
+    for inst in trace.insts.iter_mut().filter(|inst| inst.op.effect() == Effect::Exit) {
+        *inst = Inst { op: Op::Const, args: vec![], data: Data::Imm(0) };
+    }
+    begin(start, calls);
+    let want = eval(&trace, &words[..trace.params()], &mut TestHost);
+    let (want_events, want_memory) = end();
+
+    let signature = Signature::new(args, CType::U64).expect("no void").with_abi(entered);
+    let stub = jit.compile_callback(&trace, &signature).expect("a stub");
+    let trampoline = jit.trampoline(stub.entry(), words[0]).expect("a trampoline");
+    let mut args = [0; 6];
+    args[..5].copy_from_slice(&words[1..]);
+    begin(start, calls);
+    // SAFETY: the stub was made for `entered`, and the world has its memory, its
+    // helpers, and as many foreign calls as the trace makes.
+    let got = unsafe { enter(entered, trampoline.address(), &args) };
+    let (events, memory) = end();
+    let text = || format!("{words:x?}\n{trace}\n{}", stub.disassemble());
+    assert_eq!(Outcome::Done(got), want, "\n{}", text());
+    assert_eq!(events, want_events, "\n{}", text());
+    assert_eq!(memory, want_memory, "\n{}", text());
+}
+
 fn random_traces(abi: Abi) {
     let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
     let helpers = helpers(abi);
@@ -119,6 +157,9 @@ fn random_traces(abi: Abi) {
             *word ^= u.arbitrary::<u64>()? & u.arbitrary::<u64>()?;
         }
         compare(&jit, abi, &trace, &calls, words, &other);
+        // Helpers are of the host's convention, whoever enters.
+        let entered = *u.choose(&[Abi::SystemV, Abi::Win64])?;
+        compare_callback(&jit, entered, &trace, &calls, words, &other);
         Ok(())
     })
     .budget_ms(fuzz_ms());
