@@ -189,7 +189,15 @@ fn recorder(u: &mut Unstructured<'_>, signature: &Signature) -> Result<Trace> {
             word = b.op(Op::Add, &[word, step]);
         }
         if u.arbitrary()? {
+            // What lives now may take the registers of all that was needed before.
+            let living = [1, 2, 3, 4, 5, 6].map(|number| {
+                let number = b.number(number);
+                b.op(Op::Mul, &[word, number])
+            });
             b.help(&HAPPEN, &[word]);
+            for word in living {
+                b.help(&HAPPEN, &[word]);
+            }
         }
     }
     Ok(b.ret(word))
