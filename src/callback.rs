@@ -65,6 +65,14 @@ pub use typed::TypedClosure;
 /// # Ok::<(), hotcall::Error>(())
 /// ```
 ///
+/// ```compile_fail,E0597
+/// let callback = {
+///     let text = String::from("gone too early");
+///     hotcall::Callback::typed(|| text.len())?
+/// };
+/// # Ok::<(), hotcall::Error>(())
+/// ```
+///
 /// # Panics
 /// A closure that panics gives zero to C: nothing unwinds through C's frames. The
 /// panic is reported by the panic hook as always, and kept for
@@ -267,6 +275,15 @@ impl fmt::Debug for Callback<'_> {
 ///
 /// It is [`Plain`](crate::Plain), so a [`Typed`](crate::Typed) function can take it,
 /// and it can be made a [`Value`]. From then on nobody checks that C forgets it in time.
+///
+/// ```compile_fail,E0597
+/// let pointer = {
+///     let callback = hotcall::Callback::typed(|| ())?;
+///     callback.as_ptr()
+/// };
+/// pointer.address();
+/// # Ok::<(), hotcall::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct CallbackPtr<'c> {
