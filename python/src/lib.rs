@@ -96,9 +96,8 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     let small_ints = boxes::small_ints().filter(|_| std::ptr::eq(boxing, &boxes::REUSING));
     let truths = layout.immortal_none.then(|| boxes::truths(py));
     let thunks = match options.callbacks {
-        true => {
-            callbacks::check::thunks(py, &layout).unwrap_or_else(|error| Err(error.to_string()))
-        }
+        true => callbacks::check::thunks(py, &layout)
+            .unwrap_or_else(|error| Err(format!("ctypes makes none here, {error}"))),
         false => Err("switched off by callbacks=off".to_owned()),
     };
     let known = Known {

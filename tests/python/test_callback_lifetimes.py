@@ -54,6 +54,8 @@ def test_reference_counts():
         functions = [Unary(plain), Unary(failing)]
         watched += [functions[0]._objects["0"], functions[1]._objects["0"]]
         given = CFUNCTYPE(py_object, py_object, Pair)(objects)
+        nothing = PYFUNCTYPE(py_object)(lambda: None)
+        to_void = CFUNCTYPE(None)(lambda: None)
         for function in functions:
             lib.call_back_many(function, 20)
         given(item, Pair(1, 2))
@@ -62,6 +64,8 @@ def test_reference_counts():
             lib.call_back_many(function, TIMES)
         for _ in range(TIMES // 10):
             given(item, Pair(1, 2))
+            nothing()
+            to_void()
         new = counts(watched)
     finally:
         sys.unraisablehook = before

@@ -145,7 +145,7 @@ RESULTS = {
     c_float: lambda rng: rng.choice([any_float(rng), 3, True]),
     c_double: lambda rng: rng.choice([any_float(rng), 3, 2**70, True, Floaty()]),
     c_void_p: lambda rng: rng.choice([None, 0, rng.getrandbits(64), -1, 2**64 + 9]),
-    py_object: lambda rng: rng.choice([OBJECT, Pair, TEXT]),
+    py_object: lambda rng: rng.choice([OBJECT, Pair, TEXT, None]),
     Fancy: lambda rng: rng.choice([rng.randint(-9, 9), 2**40 + 9]),
     **{
         kind: lambda rng: rng.choice([rng.randint(-(2**70), 2**70), rng.randint(-9, 9), True, Index(), 2**40 + 9, -1, 0])

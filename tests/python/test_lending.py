@@ -334,7 +334,7 @@ class TestProcesses:
         in_process(code)
 
 
-@pytest.mark.needs_exec
+@pytest.mark.stubs
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is not on this machine")
 def test_memcheck():
     """Threads, thefts, callbacks and a fork, under valgrind: no invalid access."""

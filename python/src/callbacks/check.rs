@@ -28,54 +28,80 @@ pub(crate) fn thunks(py: Python<'_>, layout: &Layout) -> PyResult<Result<Thunks,
     let callable = py.import("builtins")?.getattr("len")?;
     let function = class.call1((&callable,))?;
     let thunk = function.getattr("_objects")?.get_item("0")?;
+    let initialisers = initialisers(&c_int, &c_double, &callable)?;
     let name: String = thunk.get_type().name()?.extract()?;
     let data_class = c_int.getattr("__mro__")?.cast_into::<PyTuple>()?.get_item(2)?;
     let data_name: String = data_class.getattr("__name__")?.extract()?;
-    let initialised = PyDict::new(py);
-    initialised.set_item("__init__", &callable)?;
-    let other = c_int.get_type().call1(("Initialised", (&c_int,), initialised))?;
-    let init_of = |class: &Bound<'_, PyAny>| handle(class).word(layout::TYPE_INIT);
-    let inits = [&c_int, &c_double, &other].map(init_of);
-    let function = handle(&function);
-    let memory = function.object(layout::CDATA_POINTER);
-    let found = (|| {
-        row("type.init", inits[0] != 0 && inits[0] == inits[1] && inits[0] != inits[2], true)?;
-        row("func.thunk", function.word(layout::FUNC_THUNK), thunk.as_ptr() as u64)?;
+    let found = initialisers.and_then(|()| {
         row("thunk class", name.as_str(), "CThunkObject")?;
         row("data class", data_name.as_str(), "_CData")?;
-        let thunk = handle(&thunk);
-        let known = info(layout, handle(&class));
-        let result = info(layout, handle(&c_int));
-        row("thunk.callable", thunk.word(layout::THUNK_CALLABLE), callable.as_ptr() as u64)?;
-        let converters = known.word(layout.info_argtypes);
-        row("thunk.converters", thunk.word(layout::THUNK_CONVERTERS), converters)?;
-        row("thunk.restype", thunk.word(layout::THUNK_RESTYPE), c_int.as_ptr() as u64)?;
-        let setfunc = result.word(layout.info_setfunc);
-        row("thunk.setfunc", thunk.word(layout::THUNK_SETFUNC), setfunc)?;
-        let flags = known.word(layout.info_flags);
-        row("thunk.flags", thunk.word(layout::THUNK_FLAGS), flags)?;
-        let address = memory.map(|memory| memory.word(layout::MEMORY_WORD));
-        row("thunk.exec", Some(thunk.word(layout::THUNK_EXEC)), address)?;
-        let closure = closure(thunk)?;
-        let references = thunk.word(layout::OB_COUNT) as u32;
-        let kept = Owned::of(thunk);
-        row("references", thunk.word(layout::OB_COUNT) as u32, references + 1)?;
-        drop(kept);
-        calling::set_data_class(data_class.as_ptr() as u64);
+        row("thunk.callable", handle(&thunk).word(layout::THUNK_CALLABLE), address(&callable))?;
+        of_class(layout, &class, &c_int, handle(&thunk))?;
+        let closure = of_function(handle(&function), handle(&thunk))?;
+        calling::set_data_class(kept(&data_class));
         failures::set_closure(closure.word(layout::CLOSURE_FUNCTION));
-        let class = thunk.word(layout::OB_TYPE);
-        // The class is not freed as long as the process lives.
-        let kept = Owned::of(handle(data_class.as_any()));
-        kept.into_address();
-        if let Some(class) = thunk.object(layout::OB_TYPE) {
-            Owned::of(class).into_address();
-        }
+        let class = kept(thunk.get_type().as_any());
         Ok(Thunks { class, new: handle(&base).word(layout::TYPE_NEW) })
-    })();
+    });
     if found.is_ok() {
         failures::learn_wordings(py);
     }
     Ok(found)
+}
+
+fn address(object: &Bound<'_, PyAny>) -> u64 {
+    object.as_ptr() as u64
+}
+
+/// The address of a class that is not freed as long as the process lives.
+fn kept(class: &Bound<'_, PyAny>) -> u64 {
+    Owned::of(handle(class)).into_address()
+}
+
+/// Checks the row of initialisers: of two classes it is ctypes' own, of one that
+/// has its own it is another.
+fn initialisers(
+    c_int: &Bound<'_, PyAny>,
+    c_double: &Bound<'_, PyAny>,
+    callable: &Bound<'_, PyAny>,
+) -> PyResult<Result<(), Reason>> {
+    let attributes = PyDict::new(c_int.py());
+    attributes.set_item("__init__", callable)?;
+    let other = c_int.get_type().call1(("Initialised", (c_int,), attributes))?;
+    let of = |class: &Bound<'_, PyAny>| handle(class).word(layout::TYPE_INIT);
+    let (stock, own) = (of(c_int), of(&other));
+    Ok(row("type.init", stock != 0 && stock == of(c_double) && stock != own, true))
+}
+
+/// Checks what a thunk has of the class of its function, whose result is `result`.
+fn of_class(
+    layout: &Layout,
+    class: &Bound<'_, PyAny>,
+    result: &Bound<'_, PyAny>,
+    thunk: Object,
+) -> Result<(), Reason> {
+    let known = info(layout, handle(class));
+    let setfunc = info(layout, handle(result)).word(layout.info_setfunc);
+    let converters = known.word(layout.info_argtypes);
+    row("thunk.converters", thunk.word(layout::THUNK_CONVERTERS), converters)?;
+    row("thunk.restype", thunk.word(layout::THUNK_RESTYPE), address(result))?;
+    row("thunk.setfunc", thunk.word(layout::THUNK_SETFUNC), setfunc)?;
+    row("thunk.flags", thunk.word(layout::THUNK_FLAGS), known.word(layout.info_flags))
+}
+
+/// Checks how a function, its thunk and the thunk's closure refer to each other;
+/// gives the closure.
+fn of_function(function: Object, thunk: Object) -> Result<Object, Reason> {
+    row("func.thunk", function.word(layout::FUNC_THUNK), thunk.address())?;
+    let memory = function.object(layout::CDATA_POINTER);
+    let target = memory.map(|memory| memory.word(layout::MEMORY_WORD));
+    row("thunk.exec", Some(thunk.word(layout::THUNK_EXEC)), target)?;
+    let count = || thunk.word(layout::OB_COUNT) as u32;
+    let before = count();
+    let held = Owned::of(thunk);
+    row("count", count(), before + 1)?;
+    drop(held);
+    closure(thunk)
 }
 
 /// The closure of a thunk, checked.

@@ -24,6 +24,7 @@ use crate::runtime::Runtime;
 pub(crate) static CALLBACKS: AtomicU64 = AtomicU64::new(0);
 /// Callbacks that the rules made live.
 pub(crate) static INTERPRETED: AtomicU64 = AtomicU64::new(0);
+
 /// The counter of callbacks that the rules made, as traces see it.
 pub(crate) fn counter(options: &Options) -> Option<Symbol> {
     let address = CALLBACKS.as_ptr() as u64;

@@ -127,12 +127,11 @@ fn other(thunk: Object, result: u64) -> u64 {
 /// Does with what has to be kept as ctypes does: C gets the reference to an object
 /// that it is given; other objects are lost, which is said.
 fn dispose(callable: u64, kept: u64, is_object: bool) {
-    if kept == 0 {
-        failures::report(Stage::Converting, callable);
-    } else if kept == &raw const capi::_Py_NoneStruct as u64 {
+    match kept {
+        0 => failures::report(Stage::Converting, callable),
+        _ if is_object => {}
         // SAFETY: the setter gave a reference.
-        unsafe { capi::Py_DecRef(kept) };
-    } else if !is_object {
-        failures::warn_of_leak(callable);
+        _ if kept == &raw const capi::_Py_NoneStruct as u64 => unsafe { capi::Py_DecRef(kept) },
+        _ => failures::warn_of_leak(callable),
     }
 }
