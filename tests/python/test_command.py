@@ -309,7 +309,7 @@ assert calls.value == 300
 def test_the_doctor(tmp_path):
     done = run("-m", "hotcall", "doctor", cwd=tmp_path)
     assert done.returncode in (0, 3) and hotcall.__name__ in done.stdout
-    assert ("executable memory" in done.stdout) == (done.returncode == 0)
+    assert ("executable memory:" in done.stdout) == (done.returncode == 0)
     done = run("-m", "hotcall", "doctor", cwd=tmp_path, setting="memory=deny")
     assert done.returncode == 3 and "NO STUBS" in done.stdout
 

@@ -167,7 +167,7 @@ def test_a_debugger_names_stubs_and_unwinds_them(tmp_path):
 def test_a_profiler_names_stubs(tmp_path):
     needs("perf")
     program = tmp_path / "program.py"
-    program.write_text(HOT + "for _ in range(2000000):\n    function(0)\n")
+    program.write_text("import os\nprint(os.getpid())\n" + HOT + "for _ in range(2000000):\n    function(0)\n")
     data = tmp_path / "perf.data"
     environment = {**os.environ, "HOTCALL": "threshold=10,perf=map,gil=hold"}
     record = ["perf", "record", "-q", "-e", "cpu-clock", "-o", str(data), sys.executable, str(program)]
@@ -175,9 +175,8 @@ def test_a_profiler_names_stubs(tmp_path):
     if done.returncode != 0:
         warnings.warn("SKIPPED: perf cannot record here", stacklevel=1)
         pytest.skip(f"perf cannot record here: {done.stderr[-300:]}")
+    names = Path(f"/tmp/perf-{int(done.stdout.split()[0])}.map")
     report = ["perf", "report", "-i", str(data), "--stdio", "--sort", "symbol"]
     done = subprocess.run(report, capture_output=True, text=True, timeout=120)
-    for path in Path("/tmp").glob("perf-*.map"):
-        if path.stat().st_uid == os.getuid() and "hotcall::raise" in path.read_text():
-            path.unlink()
+    names.unlink()
     assert "hotcall::raise" in done.stdout, done.stdout[-2000:] + done.stderr
