@@ -196,6 +196,7 @@ for _ in range(50):
     assert [sum(column) for column in zip(*timeline, strict=True)] == [sum(column) for column in zip(*calls, strict=True)]
 
 
+@pytest.mark.needs_exec
 def test_detours_callbacks_and_errcheck_are_counted_once():
     code = f"""
 import ctypes
