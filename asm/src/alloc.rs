@@ -9,9 +9,9 @@
 
 use hotcall_tracer::{Op, Trace, Ty, Val};
 
-use crate::interface::{Arrival, Interface};
+use crate::interface::{Arrival, Interface, Returns};
 use crate::plan::{CallPlan, Fate, Plan};
-use crate::regs::{LASTING, RESULT, Reg, RegSet, VECTOR_RESULT};
+use crate::regs::{LASTING, NUMBER, RESULT, Reg, RegSet, TABLE, VECTOR_RESULT};
 
 /// Where a value lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) struct Homes {
     pub(crate) slots: u32,
     /// How many of them are homes.
     pub(crate) slot_homes: u32,
-    /// The registers that are home to some value.
+    /// The registers that are home to some value, or that the loop has.
     pub(crate) used: RegSet,
 }
 
@@ -75,7 +75,12 @@ pub(crate) fn allocate(trace: &Trace, plan: &Plan, interface: &Interface) -> Hom
     let lasting = preserved.and(LASTING);
     let free = RegSet::of(entered.volatile).or(RegSet::of(entered.volatile_vectors)).or(lasting);
     let of = vec![Home::Nowhere; trace.insts.len()];
-    let homes = Homes { of, slots: 0, slot_homes: 0, used: RegSet::default() };
+    let own = match interface.returns {
+        Returns::Turn => RegSet::of(&[TABLE, NUMBER]),
+        _ => RegSet::default(),
+    };
+    let (free, lasting) = (free.minus(own), lasting.minus(own));
+    let homes = Homes { of, slots: 0, slot_homes: 0, used: own };
     let mut scan = Scan {
         trace,
         plan,
@@ -133,7 +138,7 @@ impl Scan<'_> {
                 Arrival::Reg(reg, _) if self.free.contains(reg) && !self.is_moved(val, reg) => {
                     self.occupy(val, reg);
                 }
-                Arrival::Reg(..) => moved.push(val),
+                Arrival::Reg(..) | Arrival::Item { .. } => moved.push(val),
             }
         }
         moved.into_iter().for_each(|val| self.settle(val));

@@ -269,6 +269,12 @@ impl Assembler {
         self.rm(Code::Lea_r64_m, to.full(), at);
     }
 
+    /// `to` gets `base + index * scale`, for a scale of 1, 2, 4 or 8.
+    pub(crate) fn lea_item(&mut self, to: Reg, base: Reg, index: Reg, scale: u32) {
+        let item = MemoryOperand::with_base_index_scale(base.full(), index.full(), scale);
+        self.put(Instruction::with2(Code::Lea_r64_m, to.full(), item));
+    }
+
     /// The 8 bytes at `at` get what `from` has.
     pub(crate) fn store(&mut self, at: At, from: Reg) {
         let code = if from.is_vector() { Code::Movsd_xmmm64_xmm } else { Code::Mov_rm64_r64 };

@@ -5,7 +5,7 @@ use hotcall_tracer::{Mem, Val};
 use iced_x86::Code;
 
 use crate::alloc::Home;
-use crate::interface::Arrival;
+use crate::interface::{Arrival, Returns};
 use crate::lower::Lower;
 use crate::regs::{CONTEXT, PASSING, Reg};
 
@@ -18,6 +18,9 @@ impl Lower<'_> {
     pub(crate) fn enter(&mut self) {
         self.asm.op(Code::Endbr64);
         self.build_frame(self.trace.params().saturating_sub(1));
+        if self.interface.returns == Returns::Turn {
+            return self.first_turn();
+        }
         let (homes, interface) = (self.homes, self.interface);
         let params = || {
             let all = (0..).map(Val).zip(&interface.arrivals);

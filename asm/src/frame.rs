@@ -73,6 +73,7 @@ impl Frame {
         let result = outgoing + returned;
         let in_registers = matches!(interface.returns, Returns::Words(_));
         let scratch = result + if in_registers { IN_REGISTERS } else { 0 };
+        let from_start = in_registers || interface.returns == Returns::Turn;
         let own = plan.scratch.min(LIMIT + 1).next_multiple_of(16);
         let below = 8 * u64::from(homes.slots) + wide + own + scratch;
         // Behind `push rbp` the stack pointer is a multiple of 16.
@@ -88,7 +89,7 @@ impl Frame {
         let home = homes.of.iter().position(needs_it);
         let call = plan.calls.iter().map(|call| call.index).find(|call| plan.tail != Some(*call));
         Ok(Frame {
-            begin: home.into_iter().chain(call).chain(in_registers.then_some(0)).min(),
+            begin: home.into_iter().chain(call).chain(from_start.then_some(0)).min(),
             saved: RegSet::of(&saved),
             saved_vectors: RegSet::of(&vectors),
             slots: homes.slots,

@@ -1,13 +1,15 @@
-//! How a stub is entered and left: with words in registers, or as a C function
-//! of a signature. Where each word arrives and how the result is given back is
-//! plain data here, and everything behind it is the same for both.
+//! How a stub is entered and left: with words in registers, as a C function of a
+//! signature, or again and again, for the items of columns. Where each word arrives
+//! and how the result is given back is plain data here, and everything behind it is
+//! the same for all.
 
 use hotcall_core::{CType, Class, Place, Signature};
-use hotcall_tracer::{Effect, Mem, Refusal, Trace, Val};
+use hotcall_tracer::{Effect, Inst, Mem, Op, Refusal, Trace, Val};
 
 use crate::plan::unplaced;
 use crate::refusals::{
-    CALLBACK_EXITS, INVALID_TRACE, LONG_DOUBLE, TOO_MANY_PARAMETERS, VARIADIC_CALLBACK,
+    CALLBACK_EXITS, INVALID_TRACE, LONG_DOUBLE, LOOP_EXITS, TOO_MANY_PARAMETERS,
+    VARIADIC_CALLBACK,
 };
 use crate::regs::{CONTEXT, Convention, Reg, convention};
 
@@ -22,6 +24,9 @@ pub(crate) enum Entry {
     },
     /// As a C function of this signature, with a word more in [`CONTEXT`].
     Callback(Signature),
+    /// With a table of columns, and the number of the first turn of a loop. A
+    /// column's items are as many bytes apart as it says here.
+    Loop(Vec<i32>),
 }
 
 /// Where the word of a parameter is when the stub is entered.
@@ -35,6 +40,9 @@ pub(crate) enum Arrival {
     Copied(u32),
     /// It is the address of the memory in the frame that the result is read from.
     Result,
+    /// It is the address of a column's item in this turn: the `nth` word of the
+    /// table, and so many bytes for each turn before.
+    Item { nth: u32, stride: i32 },
 }
 
 /// How the stub gives back its result.
@@ -48,6 +56,8 @@ pub(crate) enum Returns {
     Words(&'static [Class]),
     /// In memory whose address is this parameter, which is given back.
     At(Val),
+    /// Not at all: the next turn of the loop begins.
+    Turn,
 }
 
 /// The way in and the way out of one stub.
@@ -77,6 +87,7 @@ impl Interface {
     ) -> Result<Interface, Refusal> {
         match entry {
             Entry::Callback(signature) => Interface::callback(trace, signature),
+            Entry::Loop(strides) => Interface::turns(trace, strides, host),
             Entry::Words { fallback } => {
                 let arrival = |index| Some(Arrival::Reg(host.entry(index)?, Mem::I64));
                 let arrivals = (0..trace.params()).map(arrival).collect::<Option<_>>();
@@ -132,6 +143,32 @@ impl Interface {
             return Err(INVALID_TRACE);
         }
         Ok(Interface { convention, arrivals, returns, fallback: None })
+    }
+
+    /// A loop over columns whose items are `strides` bytes apart.
+    ///
+    /// # Errors
+    /// [`LOOP_EXITS`]; and [`INVALID_TRACE`] if there are not as many columns as
+    /// parameters.
+    fn turns(
+        trace: &Trace,
+        strides: &[i32],
+        host: &'static Convention,
+    ) -> Result<Interface, Refusal> {
+        let leaves = |inst: &Inst| inst.effect() == Effect::Exit || inst.op == Op::RetIf;
+        if trace.insts.iter().any(leaves) {
+            return Err(LOOP_EXITS);
+        }
+        if trace.params() != strides.len() {
+            return Err(INVALID_TRACE);
+        }
+        let item = |(nth, &stride)| Arrival::Item { nth, stride };
+        Ok(Interface {
+            convention: host,
+            arrivals: (0..).zip(strides).map(item).collect(),
+            returns: Returns::Turn,
+            fallback: None,
+        })
     }
 }
 

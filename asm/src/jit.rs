@@ -114,6 +114,12 @@ impl Jit {
         Jit { options, host: convention(host), state: Guarded::default(), slots: Arc::default() }
     }
 
+    /// The convention by which stubs are entered.
+    #[cfg(test)]
+    pub(crate) fn host(&self) -> Abi {
+        self.host.abi
+    }
+
     /// Asks the system for executable memory, if that was not done yet.
     ///
     /// # Errors
@@ -170,6 +176,22 @@ impl Jit {
     /// See [`refusals`](crate::refusals).
     pub fn compile_callback(&self, trace: &Trace, signature: &Signature) -> Result<Stub, Refusal> {
         self.stub(trace, Entry::Callback(signature.clone()))
+    }
+
+    /// Compiles `trace` to a loop over columns, or finds it compiled: a C function
+    /// `fn(table: *const u64, first: u64)` of the host's convention.
+    ///
+    /// The trace is run once in each turn, from turn `first` up to and without the
+    /// turn that the last word of the table names; there is at least one. In turn
+    /// `i` its parameter `n` is `table[n] + i * strides[n]`, modulo 2^64: the address
+    /// of an item, or with a stride of 0 the same word each time. The table has one
+    /// word for each parameter, and the one behind them. What `ret` gives is nothing
+    /// to anybody. errno is the trace's.
+    ///
+    /// # Errors
+    /// See [`refusals`](crate::refusals).
+    pub fn compile_loop(&self, trace: &Trace, strides: &[i32]) -> Result<Stub, Refusal> {
+        self.stub(trace, Entry::Loop(strides.to_vec()))
     }
 
     /// A C function that goes to `target` with `context` in the register from which

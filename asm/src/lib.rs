@@ -9,7 +9,7 @@
 //! | plan | `plan` | What is emitted, what is folded, how long does each value live? |
 //! | allocation | `alloc` | In which register or slot does each value live? |
 //! | frame | `frame` | What is saved, and where? |
-//! | lowering | `lower`, `entrance`, `arith`, `guards`, `calls`, `parmove`, `tails` | Which instructions? |
+//! | lowering | `lower`, `entrance`, `turns`, `arith`, `guards`, `calls`, `parmove`, `tails` | Which instructions? |
 //! | encoding | `emit` | Which bytes? |
 //! | placing | `memory` | At which address? |
 //! | unwinding | `unwind`, `tables` | How does one get out of it, at each instruction? |
@@ -51,6 +51,7 @@ mod tails;
 #[expect(unsafe_code, reason = "runs the machine code")]
 mod tests;
 mod trampoline;
+mod turns;
 mod unwind;
 
 pub use jit::{Jit, Options, Usage};

@@ -37,6 +37,8 @@ pub(crate) struct Lower<'a> {
     pub(crate) asm: Assembler,
     /// The number that [`CONSTANT`] is known to have.
     held: Option<u64>,
+    /// Where a turn of a loop begins.
+    pub(crate) turn: Option<Label>,
     /// The ways out of the stub so far, each with its label.
     pub(crate) tails: Vec<(Tail, Label)>,
     /// Whether the frame is there.
@@ -74,6 +76,7 @@ pub(crate) fn assemble(
         interface: &interface,
         asm: Assembler::new(),
         held: None,
+        turn: None,
         tails: Vec::new(),
         framed: false,
         detached: Vec::new(),

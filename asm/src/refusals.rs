@@ -63,6 +63,13 @@ pub const CALLBACK_EXITS: Refusal = Refusal::new(
      left to a helper",
 );
 
+/// The trace of a loop may end before its last instruction.
+pub const LOOP_EXITS: Refusal = Refusal::new(
+    "loop-exits",
+    "a turn of a loop has nothing to fall back to and nobody to return to, so its trace may have no \
+     guard and no early return",
+);
+
 /// A callback was declared to take any number of arguments.
 pub const VARIADIC_CALLBACK: Refusal = Refusal::new(
     "variadic-callback",

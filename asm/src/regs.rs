@@ -141,6 +141,11 @@ pub(crate) const PASSING: Reg = Reg::R10;
 /// an argument here. Nothing passes through before it is at home.
 pub(crate) const CONTEXT: Reg = PASSING;
 
+/// Where a loop has the table of its columns. No value lives there.
+pub(crate) const TABLE: Reg = Reg::RBX;
+/// Where a loop has the number of its turn. No value lives there.
+pub(crate) const NUMBER: Reg = Reg::R12;
+
 /// What a calling convention says about registers.
 #[derive(Debug)]
 pub(crate) struct Convention {
@@ -262,6 +267,8 @@ mod tests {
     fn no_value_lives_in_a_register_with_another_duty() {
         for convention in [&SYSTEM_V, &WIN64] {
             let duties = RegSet::of(&[CONSTANT, PASSING, Reg::RSP, Reg::RBP]);
+            let of_loops = RegSet::of(&[TABLE, NUMBER]);
+            assert_eq!(convention.preserved.and(of_loops), of_loops);
             let homes = RegSet::of(convention.volatile)
                 .or(RegSet::of(convention.volatile_vectors))
                 .or(convention.preserved.and(LASTING));

@@ -13,7 +13,8 @@ use crate::unwind::Row;
 ///
 /// A stub is entered as a C function of the trace's parameters that returns a
 /// word; or, as the target of a [`Trampoline`](crate::Trampoline), as one of the
-/// signature that it was compiled for. Its code stays where it is as long as the
+/// signature that it was compiled for; or as a loop, see
+/// [`Jit::compile_loop`](crate::Jit::compile_loop). Its code stays where it is as long as the
 /// process lives.
 #[derive(Clone)]
 pub struct Stub {
@@ -39,7 +40,7 @@ impl Stub {
     ) -> Stub {
         let fallback = match entry {
             Entry::Words { fallback } => Some(*fallback),
-            Entry::Callback(_) => None,
+            Entry::Callback(_) | Entry::Loop(_) => None,
         };
         Stub { entry: address, code: code.into(), rows: rows.into(), trace, fallback }
     }

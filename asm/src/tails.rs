@@ -32,8 +32,10 @@ impl Lower<'_> {
         label
     }
 
-    /// Returns `val`, unless the helper that makes it returns it.
+    /// Returns `val`, unless the helper that makes it returns it; in a loop, goes on
+    /// with the next turn first, if there is one.
     pub(crate) fn ret(&mut self, val: Val) {
+        self.next_turn();
         if self.plan.tail.is_none() {
             let source = self.source(val);
             self.give_back(source, self.framed);
@@ -65,6 +67,7 @@ impl Lower<'_> {
                 let source = self.source(address);
                 self.give_word(source, Mem::I64);
             }
+            Returns::Turn => {}
         }
         self.leave(framed);
         self.asm.op(Code::Retnq);

@@ -26,6 +26,7 @@ from hotcall._api import (
 
 if TYPE_CHECKING:
     from hotcall._checks import Checks, Difference, checks
+    from hotcall._columns import map, vectorize
     from hotcall._facts import Callback, Explanation, Shape, Status
     from hotcall._report import Report, Timed, report
 
@@ -45,16 +46,19 @@ __all__ = [
     "explain",
     "install",
     "installed",
+    "map",
     "options",
     "report",
     "stats",
     "status",
     "trace",
     "uninstall",
+    "vectorize",
 ]
 
 _LATE = {
     "_checks": ("Checks", "Difference", "checks"),
+    "_columns": ("map", "vectorize"),
     "_facts": ("Callback", "Explanation", "Shape", "Status"),
     "_report": ("Report", "Timed", "report"),
 }

@@ -56,9 +56,7 @@ def options(function: Callable[..., Any], *, gil: Gil | None = None) -> None:
     Where hotcall is off nothing happens. Raises TypeError if it is not a ctypes function,
     ValueError if ``gil`` is no policy.
     """
-    if not isinstance(function, _CFuncPtr):
-        given = type(function).__name__
-        raise TypeError(f"hotcall.options: expected a ctypes function, not {given}")
+    _check_function("options", function)
     _check_policy(gil)
     if _native is not None:
         _native.set_options(function, gil)
@@ -79,11 +77,15 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if _native is not None:
         return _native.bind(function)
-    if not isinstance(function, _CFuncPtr):
-        given = type(function).__name__
-        raise TypeError(f"hotcall.bind: expected a ctypes function, not {given}")
+    _check_function("bind", function)
     # A method of the function, which is as near to it as there is.
     return function.__call__
+
+
+def _check_function(caller: str, function: object) -> None:
+    if not isinstance(function, _CFuncPtr):
+        given = type(function).__name__
+        raise TypeError(f"hotcall.{caller}: expected a ctypes function, not {given}")
 
 
 def _check_policy(gil: str | None) -> None:

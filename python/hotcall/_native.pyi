@@ -10,6 +10,7 @@ __all__ = [
     "configure",
     "explain",
     "install",
+    "loop",
     "profiled",
     "set_options",
     "stats",
@@ -32,6 +33,11 @@ def uninstall() -> None:
 
 def bind(function: object) -> Callable[..., Any]:
     """A built-in function over a ctypes function."""
+
+def loop(
+    function: object, columns: tuple[Any, ...], same: tuple[bool, ...], count: int, out: Any, /
+) -> Any:
+    """The results of a function for columns, or ``NotImplemented``."""
 
 def explain(caller: str, function: object) -> dict[str, Any]:
     """What is known of a ctypes function."""

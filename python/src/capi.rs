@@ -57,6 +57,8 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyDict_Size(dict: u64) -> isize;
     pub(crate) fn PyDict_GetItemWithError(dict: u64, key: u64) -> u64;
     pub(crate) fn PyDict_SetItem(dict: u64, key: u64, value: u64) -> c_int;
+    pub(crate) fn PyList_New(size: isize) -> u64;
+    pub(crate) fn PyList_SetItem(list: u64, index: isize, item: u64) -> c_int;
     pub(crate) fn PyTuple_New(size: isize) -> u64;
     pub(crate) fn PyTuple_Size(tuple: u64) -> isize;
     pub(crate) fn PyTuple_GetItem(tuple: u64, index: isize) -> u64;
@@ -78,6 +80,9 @@ unsafe extern "C-unwind" {
 /// The bit of a vectorcall's count that lends the slot before the arguments.
 /// Source: PEP 590.
 pub(crate) const ARGUMENTS_OFFSET: u64 = 1 << 63;
+
+/// Arguments as an array. Source: CPython's methodobject.h.
+pub(crate) const FASTCALL: u64 = 0x80;
 
 /// Arguments as an array, and names of keywords. Source: CPython's methodobject.h.
 pub(crate) const FASTCALL_WITH_KEYWORDS: u64 = 0x82;

@@ -129,7 +129,7 @@ type Map = HashMap<u64, Arc<Class>, BuildWordHasher>;
 #[derive(Debug)]
 pub(crate) struct Classes {
     landmarks: Landmarks,
-    /// The classes that most arguments have, int first.
+    /// The classes that most arguments have, int and float first.
     builtins: [Class; 7],
     known: Mutex<Map>,
 }
@@ -279,8 +279,13 @@ impl Classes {
         self.int().address == object.word(layout::OB_TYPE)
     }
 
-    fn int(&self) -> &Symbol {
+    pub(crate) fn int(&self) -> &Symbol {
         &self.builtins[0].symbol
+    }
+
+    /// The class of floats.
+    pub(crate) fn float(&self) -> &Symbol {
+        &self.builtins[1].symbol
     }
 
     /// Whether an object is what `byref` gives.

@@ -9,7 +9,8 @@
 //! arguments that need it, unless `observers` says that nobody could see it.
 //! `report` shows it all.
 //!
-//! Beside calls, `bound` makes built-in functions of ctypes functions, and `data`
+//! Beside calls, `bound` makes built-in functions of ctypes functions, `loops` calls
+//! them for whole columns of arguments, and `data`
 //! makes fields of structures, `byref` and attributes of libraries faster.
 //! `callbacks` is the other direction, from C to Python, with `gil_entry` for how
 //! the GIL is got there.
@@ -40,6 +41,7 @@ mod kinds;
 mod known;
 mod layout;
 mod lending;
+mod loops;
 mod memory;
 mod observers;
 mod options;
@@ -268,6 +270,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(uninstall, module)?)?;
     module.add_function(wrap_pyfunction!(set_options, module)?)?;
     module.add_function(wrap_pyfunction!(bind, module)?)?;
+    module.add("loop", loops::function(module.py())?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;
     module.add_function(wrap_pyfunction!(stats, module)?)?;
     module.add_function(wrap_pyfunction!(profiled, module)?)?;

@@ -12,6 +12,7 @@ mod gil;
 mod given;
 pub(crate) mod numbers;
 mod results;
+pub(crate) mod turns;
 
 use std::sync::Arc;
 

@@ -25,6 +25,7 @@ use crate::heat;
 use crate::known::Known;
 use crate::layout;
 use crate::lending;
+use crate::loops::Loops;
 use crate::observers;
 use crate::options::{Check, Log, Options};
 use crate::profile::Profile;
@@ -41,6 +42,7 @@ pub(crate) struct CallSite {
     /// Who has the GIL during its calls.
     pub(crate) gil: SitePolicy,
     pub(crate) site: Site<Stub>,
+    pub(crate) loops: Loops,
 }
 
 type AddressMap<T> = HashMap<u64, T, BuildWordHasher>;
@@ -243,7 +245,8 @@ impl Runtime {
             self.log(Log::Events, || format!("{name}: refused, {refusal}"));
         }
         let gil = self.policy(chosen, &declaration);
-        CallSite { name, version, declaration, gil, site: Site::new(self.limits()) }
+        let site = Site::new(self.limits());
+        CallSite { name, version, declaration, gil, site, loops: Loops::default() }
     }
 
     /// Why no call lends the GIL; none if calls may.
@@ -354,6 +357,13 @@ impl Runtime {
             && let Ok(Declaration { detours: Some(detours), .. }) = &site.declaration
         {
             detours.visit(visit);
+        }
+    }
+
+    /// Tells profilers and debuggers of a stub, if they asked for it.
+    pub(crate) fn tell(&self, name: &str, stub: &Stub) {
+        if let Err(error) = self.teller.tell(name, stub) {
+            self.log(Log::Off, || format!("tools are not told of stubs: {error}"));
         }
     }
 

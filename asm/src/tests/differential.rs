@@ -2,6 +2,7 @@
 //! same word, call the same functions with the same words, and leave the same
 //! memory behind.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use arbtest::arbitrary::{Result, Unstructured};
@@ -106,10 +107,7 @@ fn compare_callback(
     if args.len() > usize::from(entered.gp_registers()) {
         return;
     }
-    let mut trace = trace.clone();
-    for inst in trace.insts.iter_mut().filter(|inst| inst.op.effect() == Effect::Exit) {
-        *inst = Inst { op: Op::Const, args: vec![], data: Data::Imm(0) };
-    }
+    let trace = without(trace, |inst| (inst.op.effect() == Effect::Exit).then_some(0));
     begin(start, calls);
     let want = eval(&trace, &words[..trace.params()], &mut TestHost);
     let (want_events, want_memory) = end();
@@ -129,6 +127,64 @@ fn compare_callback(
     assert_eq!(events, want_events, "\n{}", text());
     assert_eq!(memory, want_memory, "\n{}", text());
 }
+
+/// `trace` with numbers in place of some instructions.
+fn without(trace: &Trace, number: impl Fn(&Inst) -> Option<u64>) -> Trace {
+    let mut trace = trace.clone();
+    for inst in &mut trace.insts {
+        if let Some(word) = number(inst) {
+            *inst = Inst { op: Op::Const, args: vec![], data: Data::Imm(word) };
+        }
+    }
+    trace
+}
+
+/// Runs `trace` in both ways as a loop of some turns: its first parameter stays, the
+/// others go on by `strides`.
+fn compare_loop(
+    jit: &Jit,
+    trace: &Trace,
+    calls: &[Signature],
+    words: [u64; 6],
+    start: &[u64],
+    (strides, turns): ([i32; 6], Range<u64>),
+) {
+    let params = trace.params();
+    let trace = without(trace, |inst| match (&inst.data, inst.op.effect()) {
+        (_, Effect::Exit) => Some(0),
+        _ if inst.op == Op::RetIf => Some(0),
+        // What it reads has changed by the second turn.
+        (Data::Field(field), Effect::Read) if field.name == "special" => {
+            Some(if field.offset as usize == 8 * SELF { words[0] } else { target() })
+        }
+        _ => None,
+    });
+    let all: Vec<Signature> = turns.clone().flat_map(|_| calls.iter().cloned()).collect();
+    begin(start, &all);
+    for turn in turns.clone() {
+        let item = |nth: usize| words[nth].wrapping_add(turn.wrapping_mul(strides[nth] as u64));
+        let items: Vec<u64> = (0..params).map(item).collect();
+        assert!(matches!(eval(&trace, &items, &mut TestHost), Outcome::Done(_)));
+    }
+    let (want_events, want_memory) = end();
+
+    let stub = jit.compile_loop(&trace, &strides[..params]).expect("a stub");
+    frames::check(&stub);
+    let mut table = words[..params].to_vec();
+    table.push(turns.end);
+    begin(start, &all);
+    let entered = [table.as_ptr().addr() as u64, turns.start, 0, 0, 0, 0];
+    // SAFETY: the stub was made for this convention, the table has a word for each
+    // column and the end, and the world has what the trace needs.
+    unsafe { enter(jit.host(), stub.entry(), &entered) };
+    let (events, memory) = end();
+    let text = || format!("{words:x?} {strides:?}\n{trace}\n{}", stub.disassemble());
+    assert_eq!(events, want_events, "\n{}", text());
+    assert_eq!(memory, want_memory, "\n{}", text());
+}
+
+/// How far apart the items of columns are.
+const STRIDES: [i32; 9] = [0, 1, 2, 4, 8, 24, -8, 3, i32::MIN];
 
 fn random_traces(abi: Abi) {
     let _gate = GATE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,6 +216,13 @@ fn random_traces(abi: Abi) {
         // Helpers are of the host's convention, whoever enters.
         let entered = *u.choose(&[Abi::SystemV, Abi::Win64])?;
         compare_callback(&jit, entered, &trace, &calls, words, &other);
+        let mut strides = [0; 6];
+        for stride in &mut strides[1..] {
+            *stride = *u.choose(&STRIDES)?;
+        }
+        let first = u.int_in_range(0..=3)?;
+        let turns = first..first + u.int_in_range(1..=4)?;
+        compare_loop(&jit, &trace, &calls, words, &other, (strides, turns));
         Ok(())
     })
     .budget_ms(fuzz_ms());

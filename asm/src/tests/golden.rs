@@ -3,6 +3,7 @@
 
 mod callbacks;
 mod calls;
+mod loops;
 mod values;
 
 use expect_test::{Expect, expect};

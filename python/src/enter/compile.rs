@@ -41,7 +41,5 @@ fn tell(runtime: &Runtime, site: &CallSite, number: usize, shape: &Shape<Stub>) 
         1 => site.name.clone(),
         _ => format!("{} ({number})", site.name),
     };
-    if let Err(error) = runtime.teller.tell(&name, stub) {
-        runtime.log(Log::Off, || format!("tools are not told of stubs: {error}"));
-    }
+    runtime.tell(&name, stub);
 }

@@ -1,0 +1,224 @@
+"""Calls for whole columns of arguments: ``map`` and ``vectorize``."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ctypes import _SimpleCData
+from itertools import repeat
+from typing import Any, NamedTuple
+
+from hotcall._api import _check_function, _native
+
+_ARRAYS = (list, tuple, range, array, memoryview)
+"""What is an array for ``vectorize``, beside those of NumPy."""
+_CODES = {**{code: code for code in "bBhHiIlLqQfd"}, "?": "B"}
+"""The typecode of an ``array`` of results, by the code of the simple type that is returned."""
+
+
+class _Column(NamedTuple):
+    """The arguments at one place."""
+
+    items: Any
+    """A buffer of one dimension, a tuple, or the object that is passed each time."""
+    count: int | None
+    """How many there are; None for one object that is passed each time."""
+
+    @classmethod
+    def read(cls, given: Iterable[Any]) -> _Column:
+        """The column that was given."""
+        if type(given) is repeat and _is_endless(given):
+            return cls(next(given), None)
+        try:
+            view = memoryview(given)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+        else:
+            if view.ndim == 1:
+                return cls(given, len(view))
+        items = tuple(given)
+        return cls(items, len(items))
+
+    def objects(self) -> Iterable[Any]:
+        """The items as objects: numbers, where a memoryview knows what lies in a buffer."""
+        if self.count is None:
+            return repeat(self.items)
+        if isinstance(self.items, tuple):
+            return self.items
+        try:
+            return memoryview(self.items).tolist()
+        except NotImplementedError:
+            return tuple(self.items)
+
+
+def map(  # noqa: A001
+    function: Callable[..., Any], /, *columns: Iterable[Any], out: Any = None
+) -> Any:
+    """Call a ctypes function for each item of columns, in one native loop where it can be.
+
+    ``map(f, xs, ys)`` is ``[f(x, y) for x, y in zip(xs, ys, strict=True)]``. A column is
+    anything that can be iterated over. A buffer of one dimension, such as an ``array`` or a
+    NumPy array, is taken for the numbers in it, and ``itertools.repeat(x)`` is ``x`` each time.
+
+    With ``out``, results are assigned to ``out[0]``, ``out[1]`` and so on, and ``out`` is
+    returned; it must be as long as the columns.
+
+    The loop is native where no call needs an object: the columns have numbers, or objects that
+    are passed as one word for good (ints, floats, bytes, what ``byref`` gives), and the result
+    is a number or None; with ``out``, a buffer whose items hold every such number. It takes as
+    many items as make a function hot, all calls of ``map`` counted. The GIL is then released
+    once for many calls, unless the function holds it; signals are looked at every 50 ms. Columns
+    are read before the first call or as the loop goes: they should not change meanwhile.
+
+    What a call raises has a note with the index of its item. Raises TypeError if it is not a
+    ctypes function or a column cannot be iterated over, ValueError if lengths differ or no
+    column has an end.
+    """
+    _check_function("map", function)
+    if not columns:
+        raise TypeError("hotcall.map: expected a function and at least one column")
+    read = [_Column.read(column) for column in columns]
+    count = _count(read)
+    if out is not None and len(out) != count:
+        raise ValueError(f"hotcall.map: out has {len(out)} items, the columns have {count}")
+    if _native is not None:
+        given = tuple(column.items for column in read)
+        same = tuple(column.count is None for column in read)
+        results = _native.loop(function, given, same, count, out)
+        if results is not NotImplemented:
+            return results
+    rows = zip(*(column.objects() for column in read), strict=False)
+    return _call_each(function, rows, out)
+
+
+def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of arrays that calls a ctypes function for each of their items, by ``map``.
+
+    Arguments that are lists, tuples, ranges, ``array``s, memoryviews or NumPy arrays are
+    arrays; all others are the same in each call. Arrays must be equally long. If one is
+    NumPy's, or ``out`` is, all are broadcast against each other, whatever their dimensions.
+
+    The result is ``out`` if that is given; else a new array of the number that the function
+    returns: NumPy's if there is one among the arguments, else an ``array.array``; None for a
+    function without result. Without arrays it is that of one call::
+
+        cos = hotcall.vectorize(libm.cos)
+        cos(xs, out=ys)
+
+    Raises TypeError if it is not a ctypes function. The new function raises what ``map`` raises,
+    and TypeError if its results are no numbers and ``out`` is not given.
+    """
+    _check_function("vectorize", function)
+
+    def vectorized(*arguments: Any, out: Any = None) -> Any:
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and any(isinstance(a, numpy.ndarray) for a in (*arguments, out)):
+            return _over_numpy(numpy, function, arguments, out)
+        return _over_arrays(function, arguments, out)
+
+    vectorized.__name__ = vectorized.__qualname__ = _name(function)
+    vectorized.__wrapped__ = function  # type: ignore[attr-defined]
+    return vectorized
+
+
+def _name(function: Any) -> str:
+    """What a function is called; those that were made from an address have no name."""
+    return str(getattr(function, "__name__", "a function"))
+
+
+def _is_endless(repeated: Iterator[Any]) -> bool:
+    """Whether a ``repeat`` has no end; then it has no length either."""
+    try:
+        repeated.__length_hint__()  # type: ignore[attr-defined]
+    except TypeError:
+        return True
+    return False
+
+
+def _count(columns: Sequence[_Column]) -> int:
+    """How many items each column has."""
+    counts = [column.count for column in columns if column.count is not None]
+    if not counts:
+        raise ValueError("hotcall.map: every column is repeated without end")
+    if len(set(counts)) > 1:
+        lengths = ", ".join(str(count) for count in counts)
+        raise ValueError(f"hotcall.map: the columns have different lengths, {lengths}")
+    return counts[0]
+
+
+def _call_each(function: Callable[..., Any], rows: Iterable[tuple[Any, ...]], out: Any) -> Any:
+    """Make one call after the other."""
+    results: Any = [] if out is None else out
+    index = 0
+    try:
+        for index, row in enumerate(rows):
+            result = function(*row)
+            if out is None:
+                results.append(result)
+            else:
+                out[index] = result
+    except BaseException as error:
+        error.add_note(f"hotcall.map: item {index}")
+        raise
+    return results
+
+
+def _code(function: Any) -> str | None:
+    """The code of the simple type that a function returns; None if it returns nothing."""
+    restype = function.restype
+    if restype is None:
+        return None
+    simple = isinstance(restype, type) and restype.__base__ is _SimpleCData
+    if simple and restype._type_ in _CODES:
+        return str(restype._type_)
+    raise TypeError(
+        f"hotcall.vectorize: {_name(function)} returns {restype!r}, which is no number; "
+        "give out, or use hotcall.map"
+    )
+
+
+def _single(function: Callable[..., Any], arguments: Sequence[Any], out: Any) -> Any:
+    """Call a function that was given no array."""
+    if out is not None:
+        raise TypeError("hotcall.vectorize: out is for arrays, and no argument is one")
+    return function(*arguments)
+
+
+def _over_arrays(function: Callable[..., Any], arguments: Sequence[Any], out: Any) -> Any:
+    """Call a function for arrays of one dimension."""
+    if not any(isinstance(argument, _ARRAYS) for argument in arguments):
+        return _single(function, arguments, out)
+    columns = [a if isinstance(a, _ARRAYS) else repeat(a) for a in arguments]
+    if out is None and (code := _code(function)) is not None:
+        count = next(len(a) for a in arguments if isinstance(a, _ARRAYS))
+        out = array(_CODES[code], [0]) * count
+    map(function, *columns, out=out)
+    return out
+
+
+def _over_numpy(
+    numpy: Any, function: Callable[..., Any], arguments: Sequence[Any], out: Any
+) -> Any:
+    """Call a function for NumPy arrays, which are broadcast."""
+    if out is not None and not isinstance(out, numpy.ndarray):
+        raise TypeError("hotcall.vectorize: out must be a NumPy array, as there is one already")
+    kinds = (*_ARRAYS, numpy.ndarray)
+    places = [place for place, a in enumerate(arguments) if isinstance(a, kinds)]
+    if not places:
+        return _single(function, arguments, out)
+    arrays = numpy.broadcast_arrays(*(arguments[place] for place in places))
+    shape = arrays[0].shape
+    if out is not None and out.shape != shape:
+        raise ValueError(f"hotcall.vectorize: out has the shape {out.shape}, not {shape}")
+    columns: list[Any] = [repeat(argument) for argument in arguments]
+    for place, a in zip(places, arrays, strict=True):
+        columns[place] = numpy.ravel(a)
+    if out is None and (code := _code(function)) is not None:
+        out = numpy.empty(shape, code)
+    if out is None or out.flags.c_contiguous:
+        map(function, *columns, out=None if out is None else numpy.ravel(out))
+    else:
+        results = numpy.empty(out.size, out.dtype)
+        out[...] = map(function, *columns, out=results).reshape(shape)
+    return out
