@@ -8,8 +8,7 @@ use hotcall_tracer::{Effect, Inst, Mem, Op, Refusal, Trace, Val};
 
 use crate::plan::unplaced;
 use crate::refusals::{
-    CALLBACK_EXITS, INVALID_TRACE, LONG_DOUBLE, LOOP_EXITS, TOO_MANY_PARAMETERS,
-    VARIADIC_CALLBACK,
+    CALLBACK_EXITS, INVALID_TRACE, LONG_DOUBLE, LOOP_EXITS, TOO_MANY_PARAMETERS, VARIADIC_CALLBACK,
 };
 use crate::regs::{CONTEXT, Convention, Reg, convention};
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from hotcall._facts import Callback, Explanation, Status
+    from hotcall._facts import Callback, Explanation, Shape, Status
 
 STARTED = time.monotonic()
 """When hotcall was imported."""
@@ -167,23 +167,25 @@ def explain(function: Callable[..., Any]) -> Explanation:
 
 
 def trace(function: Callable[..., Any]) -> str:
-    """The traces of a ctypes function as text, oldest first; empty if it has none.
+    """The traces of a ctypes function as text, oldest first, loops last; empty if it has none.
 
     Raises TypeError if it is not a ctypes function, RuntimeError where hotcall is off.
     """
-    return "\n".join(shape.trace for shape in _explain("trace", function).shapes)
+    explanation = _explain("trace", function)
+    return "\n".join(shape.trace for shape in explanation.shapes + explanation.loops)
 
 
 def disassemble(function: Callable[..., Any]) -> str:
-    """The stubs of a ctypes function as text, oldest first; empty if it has none.
+    """The stubs of a ctypes function as text, oldest first, loops last; empty if it has none.
 
     Raises TypeError if it is not a ctypes function, RuntimeError where hotcall is off.
     """
-    return "\n".join(shape.disassembly for shape in _explain("disassemble", function).shapes)
+    explanation = _explain("disassemble", function)
+    return "\n".join(shape.disassembly for shape in explanation.shapes + explanation.loops)
 
 
 def _explain(caller: str, function: Callable[..., Any]) -> Explanation:
-    from hotcall._facts import Explanation, Refusal, Shape
+    from hotcall._facts import Explanation, Refusal
 
     if _native is None:
         raise RuntimeError(f"hotcall is off: {_missing}")
@@ -196,17 +198,16 @@ def _explain(caller: str, function: Callable[..., Any]) -> Explanation:
         signature=native["signature"],
         refused=Refusal(refused[0], refused[1], 0) if refused else None,
         refusals=tuple(Refusal(*refusal) for refusal in native["refusals"]),
-        shapes=tuple(
-            Shape(
-                tuple(shape["guards"]),
-                shape["trace"],
-                shape["code_bytes"],
-                shape["disassembly"],
-            )
-            for shape in native["shapes"]
-        ),
+        shapes=tuple(_shape(native) for native in native["shapes"]),
+        loops=tuple(_shape(native) for native in native["loops"]),
         callback=_callback(native["callback"]),
     )
+
+
+def _shape(native: dict[str, Any]) -> Shape:
+    from hotcall._facts import Shape
+
+    return Shape(**{**native, "guards": tuple(native["guards"])})
 
 
 def _callback(native: dict[str, Any] | None) -> Callback | None:

@@ -10,7 +10,7 @@ class Shape:
     """One shape of arguments that was compiled for a function."""
 
     guards: tuple[str, ...]
-    """The conditions on the arguments under which its stub makes the call."""
+    """The conditions on the arguments under which its stub makes the call, or the loop."""
     trace: str
     """What the stub does, as text, one instruction a line."""
     code_bytes: int
@@ -80,13 +80,15 @@ class Explanation:
     """The refusals of single calls."""
     shapes: tuple[Shape, ...]
     """What was compiled, oldest first. A call tries the newest first."""
+    loops: tuple[Shape, ...]
+    """The loops of ``map`` that were compiled, oldest first; guards say what columns they are for."""
     callback: Callback | None
     """Its callbacks, if it was made for a Python callable and hotcall knows it."""
 
     @property
     def code_bytes(self) -> int:
         """The size of its stubs in bytes, shared ones included."""
-        return sum(shape.code_bytes for shape in self.shapes)
+        return sum(shape.code_bytes for shape in self.shapes + self.loops)
 
     def __str__(self) -> str:
         """A paragraph for people."""
@@ -97,6 +99,9 @@ class Explanation:
             lines.append(f"  GIL: {self.gil}")
         for number, shape in enumerate(self.shapes, 1):
             lines.append(f"  shape {number}, {shape.code_bytes} bytes of code, if")
+            lines += [f"    {guard}" for guard in shape.guards]
+        for number, shape in enumerate(self.loops, 1):
+            lines.append(f"  loop {number}, {shape.code_bytes} bytes of code, over")
             lines += [f"    {guard}" for guard in shape.guards]
         lines += [f"  not this way, {refusal}" for refusal in self.refusals]
         if self.callback:

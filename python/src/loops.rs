@@ -13,6 +13,7 @@
 
 mod columns;
 mod native;
+mod shapes;
 
 use std::ffi::CString;
 
@@ -21,8 +22,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use self::columns::{Column, View};
-pub(crate) use self::native::Loops;
 use self::native::Native;
+pub(crate) use self::shapes::Loops;
 use crate::capi::{self, FASTCALL, Method};
 use crate::hook;
 use crate::kinds::handle;
@@ -75,7 +76,7 @@ unsafe extern "C-unwind" fn enter(_: u64, args: *const u64, count: u64) -> u64 {
 /// There is one, and it is alive.
 unsafe fn argument(args: *const u64, index: usize) -> Object {
     // SAFETY: the caller vouches for the place.
-    let address = unsafe { args.add(index).read() };
+    let address = unsafe { args.wrapping_add(index).read() };
     // SAFETY: the caller vouches for the object.
     unsafe { Object::at(address) }
 }

@@ -37,7 +37,7 @@ pub(crate) fn function(caller: &str, object: &Bound<'_, PyAny>) -> PyResult<Obje
 }
 
 /// Everything that is known of a function: `name`, `tier`, `signature`,
-/// `refused` (a refusal or None), `refusals` (with counts), `shapes`.
+/// `refused` (a refusal or None), `refusals` (with counts), `shapes`, `loops`.
 pub(crate) fn explain<'py>(
     py: Python<'py>,
     runtime: &Runtime,
@@ -70,16 +70,30 @@ pub(crate) fn explain<'py>(
     explanation.set_item("refusals", PyList::new(py, counted)?)?;
     let list = PyList::empty(py);
     for shape in &shapes {
-        let item = PyDict::new(py);
-        item.set_item("guards", shape.trace.guards(&ENTRY_WORDS))?;
-        item.set_item("trace", shape.trace.to_string())?;
-        item.set_item("code_bytes", shape.stub.len())?;
-        item.set_item("disassembly", shape.stub.disassemble())?;
-        list.append(item)?;
+        list.append(compiled(py, shape.trace.guards(&ENTRY_WORDS), shape)?)?;
     }
     explanation.set_item("shapes", list)?;
+    let loops = PyList::empty(py);
+    for (columns, shape) in site.iter().flat_map(|site| site.loops.shapes()) {
+        loops.append(compiled(py, columns, &shape)?)?;
+    }
+    explanation.set_item("loops", loops)?;
     explanation.set_item("callback", callbacks::report::explain(py, runtime, function)?)?;
     Ok(explanation)
+}
+
+/// What was compiled on these conditions.
+fn compiled<'py>(
+    py: Python<'py>,
+    guards: Vec<String>,
+    shape: &Shape<Stub>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let item = PyDict::new(py);
+    item.set_item("guards", guards)?;
+    item.set_item("trace", shape.trace.to_string())?;
+    item.set_item("code_bytes", shape.stub.len())?;
+    item.set_item("disassembly", shape.stub.disassemble())?;
+    Ok(item)
 }
 
 /// The compiled shapes of a function, and those of the relays that go on with

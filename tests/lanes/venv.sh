@@ -16,12 +16,14 @@ if [ ! -f "$venv/.ready" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     touch "$venv/.ready"
 fi
 
-# Tests of greenlets are skipped without it.
-if [ ! -f "$venv/.greenlet" ]; then
-    "$venv/bin/python" -m pip install --quiet --only-binary :all: greenlet 2>/dev/null ||
-        loud "SKIPPED: greenlet cannot be installed for $("$python" -V)"
-    touch "$venv/.greenlet"
-fi
+# Tests of greenlets and of NumPy arrays are skipped without them.
+for package in greenlet numpy; do
+    if [ ! -f "$venv/.$package" ]; then
+        "$venv/bin/python" -m pip install --quiet --only-binary :all: "$package" 2>/dev/null ||
+            loud "SKIPPED: $package cannot be installed for $("$python" -V)"
+        touch "$venv/.$package"
+    fi
+done
 
 wheel=$(find_wheel)
 contents=$("$python" -c '

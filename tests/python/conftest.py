@@ -207,6 +207,14 @@ def start_uninstalled():
     hotcall.uninstall()
 
 
+@pytest.fixture(params=["plain", "installed"])
+def way(request, start_uninstalled):
+    """Runs a test with plain ctypes and with hotcall."""
+    if request.param == "installed":
+        hotcall.install()
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def fixture_path():
     return LIBRARY

@@ -18,6 +18,8 @@ from conftest import SECONDS, observe
 
 import hotcall
 
+pytestmark = pytest.mark.usefixtures("way")
+
 TIMES = 20
 ARGUMENTS = [
     (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), (1.5, 2, 3), ("x", 2, 3), (1, 2**40, 300), (2**70, 1, 1), (None, 1, 1),
@@ -41,13 +43,6 @@ def both(function, bound, *args, **kwargs):
         wanted = observe(function, *args, **kwargs)
         assert observe(bound, *args, **kwargs) == wanted
     return wanted
-
-
-@pytest.fixture(params=["plain", "installed"], autouse=True)
-def way(request, start_uninstalled):
-    if request.param == "installed":
-        hotcall.install()
-    return request.param
 
 
 @pytest.mark.parametrize("loader", [ctypes.CDLL, ctypes.PyDLL])

@@ -11,68 +11,26 @@
 
 #![allow(unsafe_code, reason = "runs machine code on memory that the columns own")]
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use hotcall::Machine;
 use hotcall_asm::Stub;
-use hotcall_core::PreparedCall;
-use hotcall_tracer::{Helper, Host, Live, Mem, Ops, Recorder, optimize};
+use hotcall_tracer::{Host, Live, Mem};
 use pyo3::prelude::*;
 
 use super::columns::{Column, View};
+use super::shapes::{Form, compile};
 use crate::capi;
 use crate::declare::{Arg, ArgRule, Declaration, Kind, ResultRule};
 use crate::errno;
 use crate::gil::Policy;
 use crate::kinds::handle;
 use crate::layout;
-use crate::options::Log;
 use crate::raw::{Object, Owned};
-use crate::rules::turns::{self, Item, Number, Places, Turn};
+use crate::rules::turns::{self, Item, Number};
 use crate::runtime::{CallSite, RULE_CALLS, Runtime};
-
-/// The loops of a call site.
-#[derive(Debug, Default)]
-pub(crate) struct Loops {
-    /// How many items there were to call for.
-    seen: AtomicU64,
-    stubs: Mutex<Vec<(Form, Stub)>>,
-}
-
-/// What a loop is compiled for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Form {
-    items: Vec<Item>,
-    result: Option<Item>,
-    strides: Vec<i32>,
-}
-
-impl Loops {
-    /// The stubs, oldest first.
-    pub(crate) fn stubs(&self) -> Vec<Stub> {
-        let stubs = self.stubs.lock().unwrap_or_else(PoisonError::into_inner);
-        stubs.iter().map(|(_, stub)| stub.clone()).collect()
-    }
-
-    fn find(&self, form: &Form) -> Option<Stub> {
-        let stubs = self.stubs.lock().unwrap_or_else(PoisonError::into_inner);
-        stubs.iter().find(|(known, _)| known == form).map(|(_, stub)| stub.clone())
-    }
-
-    /// The stub for `form`, which `make` makes if there is none and may be one more.
-    fn find_or(&self, form: &Form, most: usize, make: impl FnOnce() -> Option<Stub>) -> Option<Stub> {
-        let found = self.find(form);
-        if found.is_some() || self.stubs().len() >= most {
-            return found;
-        }
-        let stub = make()?;
-        let mut stubs = self.stubs.lock().unwrap_or_else(PoisonError::into_inner);
-        stubs.push((form.clone(), stub.clone()));
-        Some(stub)
-    }
-}
 
 /// A loop that is ready to run.
 pub(super) struct Native {
@@ -84,12 +42,12 @@ pub(super) struct Native {
     /// What becomes of results.
     result: ResultRule,
     stub: Stub,
-    /// The places of [`Places`] and, behind them, the end of the turns.
+    /// The words of a turn's places and, behind them, the end of the turns.
     table: Vec<u64>,
     /// What objects became.
-    _words: Vec<Box<[u64]>>,
+    _words: Vec<Vec<u64>>,
     /// The results as words, if there is no other place for them.
-    kept: Box<[u64]>,
+    kept: Vec<u64>,
     count: usize,
 }
 
@@ -99,36 +57,6 @@ const UNSEEN: Duration = Duration::from_millis(50);
 const HELD: Duration = Duration::from_millis(5);
 /// How long the longest row of turns without a look at the clock should last.
 const ROW: Duration = Duration::from_millis(2);
-
-/// Words that come to nothing: a turn can be recorded without being run.
-struct Blank;
-
-impl Host for Blank {
-    fn thread(&mut self) -> u64 {
-        0
-    }
-
-    fn scratch(&mut self, _: u64) -> u64 {
-        0
-    }
-
-    fn load(&mut self, _: Mem, _: u64) -> u64 {
-        0
-    }
-
-    fn store(&mut self, _: Mem, _: u64, _: u64) {}
-
-    fn help(&mut self, _: &'static Helper, _: &[u64]) -> u64 {
-        0
-    }
-
-    fn call(&mut self, _: &PreparedCall, _: u64, _: &[u64]) -> u64 {
-        0
-    }
-}
-
-/// The places before those of the items: target, errno, result.
-const FIXED: usize = 3;
 
 impl Native {
     /// The loop over these columns; none if each call has to be made by itself.
@@ -144,8 +72,7 @@ impl Native {
         }
         let site = runtime.adopt(py, function)?;
         let declaration = site.declaration.as_ref().ok().filter(|it| is_plain(it, &columns))?;
-        let seen = site.loops.seen.fetch_add(count as u64, Relaxed) + count as u64;
-        if seen < runtime.options.threshold.into() {
+        if site.loops.count(count) < runtime.options.threshold.into() {
             return None;
         }
         let mut made = Made::default();
@@ -283,7 +210,7 @@ fn is_shifted(column: &Column, out: Option<&View>) -> bool {
 struct Made {
     form: Form,
     table: Vec<u64>,
-    words: Vec<Box<[u64]>>,
+    words: Vec<Vec<u64>>,
 }
 
 impl Made {
@@ -301,18 +228,18 @@ impl Made {
         declaration: &Declaration,
         out: Option<&View>,
         count: usize,
-    ) -> Option<Box<[u64]>> {
+    ) -> Option<Vec<u64>> {
         if let Some(view) = out {
             self.form.result = Some(Item::Number(view.number?));
             self.place(view.start(), view.stride)?;
-            return matches!(declaration.result, ResultRule::Simple(_)).then(Box::default);
+            return matches!(declaration.result, ResultRule::Simple(_)).then(Vec::new);
         }
         self.form.result = match declaration.result {
             ResultRule::Void => None,
             ResultRule::Simple(_) => Some(Item::Word),
             _ => return None,
         };
-        let mut kept = vec![0; count].into_boxed_slice();
+        let mut kept = vec![0; count];
         self.place(kept.as_mut_ptr().expose_provenance() as u64, size_of::<u64>() as isize)?;
         Some(kept)
     }
@@ -329,7 +256,10 @@ impl Made {
             Column::Memory(view) => {
                 let number = view.number?;
                 let is_float = matches!(arg.rule, ArgRule::Simple(Kind::F64 | Kind::F32));
-                if is_float && matches!(number, Number::Int(Mem::I64, _)) && !is_exact(view) {
+                if let Number::Int(Mem::I64, unsigned) = number
+                    && is_float
+                    && !is_exact(view, unsigned)
+                {
                     return None;
                 }
                 self.form.items.push(Item::Number(number));
@@ -350,11 +280,7 @@ impl Made {
 }
 
 /// The words of objects; none if one of them cannot be passed as one.
-fn unbox(
-    runtime: &Runtime,
-    arg: &Arg,
-    objects: impl IntoIterator<Item = u64>,
-) -> Option<Box<[u64]>> {
+fn unbox(runtime: &Runtime, arg: &Arg, objects: impl IntoIterator<Item = u64>) -> Option<Vec<u64>> {
     // SAFETY: the rules load from objects what they have tested to be there, and the
     // columns keep them alive.
     let mut machine = unsafe { Machine::new() };
@@ -364,43 +290,13 @@ fn unbox(
 }
 
 /// Whether integers of 64 bits are all exact as doubles, having 53 bits at most.
-fn is_exact(view: &View) -> bool {
+fn is_exact(view: &View, unsigned: bool) -> bool {
     const MOST: u64 = 1 << 53;
+    let below = if unsigned { 0 } else { MOST };
     // SAFETY: what is loaded are items of a column.
     let mut machine = unsafe { Machine::new() };
     (0..view.len() as i64).all(|index| {
         let place = view.start().wrapping_add_signed(index * view.stride as i64);
-        machine.load(Mem::I64, place).wrapping_add(MOST) <= 2 * MOST
+        machine.load(Mem::I64, place).wrapping_add(below) <= MOST + below
     })
-}
-
-/// Compiles a loop of this form, which the site keeps; none if there is none.
-fn compile(
-    runtime: &Runtime,
-    site: &CallSite,
-    declaration: &Declaration,
-    form: &Form,
-) -> Option<Stub> {
-    let mut blank = Blank;
-    let words = vec![0; FIXED + form.items.len()];
-    let (mut recorder, params) = Recorder::enter_with(&mut blank, &words);
-    let (fixed, items) = params.split_at(FIXED);
-    let places = Places { target: fixed[0], errno: fixed[1], result: fixed[2], items };
-    let turn = Turn { declaration, items: &form.items, result: form.result };
-    turns::turn(&mut recorder, &runtime.known, &turn, places)?;
-    let end = recorder.constant(0);
-    let trace = optimize(recorder.finish(end)?);
-    runtime.log(Log::Trace, || format!("{}: loop\n{trace}", site.name));
-    match runtime.jit.compile_loop(&trace, &form.strides) {
-        Ok(stub) => {
-            let name = format!("{} (loop)", site.name);
-            runtime.log(Log::Events, || format!("{name}: {} bytes of code", stub.len()));
-            runtime.tell(&name, &stub);
-            Some(stub)
-        }
-        Err(refusal) => {
-            runtime.log(Log::Events, || format!("{}: no loop, {refusal}", site.name));
-            None
-        }
-    }
 }

@@ -5,13 +5,14 @@
 //! memory, of which the columns say what they are, and none needs a guard. So it can
 //! be recorded without being run, and it touches no object.
 
+use std::fmt;
 use std::sync::Arc;
 
 use hotcall_core::{CType, PreparedCall};
 use hotcall_tracer::{Field, Live, Mem, Ops};
 
-use crate::declare::{Arg, ArgRule, Declaration, Kind, ResultRule};
 use crate::classes::Family;
+use crate::declare::{Arg, ArgRule, Declaration, Kind, ResultRule};
 use crate::errno;
 use crate::known::Known;
 use crate::layout;
@@ -59,6 +60,20 @@ impl Number {
             (true, true) | (false, false) => size <= own,
             (false, true) => size < own,
             (true, false) => false,
+        }
+    }
+}
+
+/// As memory has it: `word`, or the type of a number.
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Word => f.write_str("word"),
+            Item::Number(Number::Int(Mem::I64, true)) => f.write_str("u64"),
+            Item::Number(Number::Truth) => f.write_str("bool"),
+            Item::Number(number) => {
+                f.write_str(&format!("{:?}", number.field().mem).to_lowercase())
+            }
         }
     }
 }
@@ -178,11 +193,15 @@ fn double<O: Ops>(o: &mut O, number: Number, place: O::Word) -> O::Word {
 
 /// How a canonical word lies in a column.
 fn word(ctype: CType) -> Field {
-    Field::new("word", 0, match ctype {
-        CType::F64 => Mem::F64,
-        CType::F32 => Mem::F32,
-        _ => Mem::I64,
-    })
+    Field::new(
+        "word",
+        0,
+        match ctype {
+            CType::F64 => Mem::F64,
+            CType::F32 => Mem::F32,
+            _ => Mem::I64,
+        },
+    )
 }
 
 /// Keeps a result as a word, to be made an object later; none if it says where

@@ -24,7 +24,10 @@ fn a_column_of_doubles_to_another() {
     let result = b.call("fn(f64) -> f64", target, &[double]);
     b.store(to, DOUBLE, result);
     let end = b.number(0);
-    check(&b.ret(end), &[0, 8, 8], expect![[r#"
+    check(
+        &b.ret(end),
+        &[0, 8, 8],
+        expect![[r#"
         v0:i64 =  param 0
         v1:i64 =  param 1
         v2:i64 =  param 2
@@ -64,7 +67,8 @@ fn a_column_of_doubles_to_another() {
             pop rbp
             ret
         87 bytes
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -77,7 +81,10 @@ fn strides_that_no_address_has_and_homes_in_the_frame() {
     }
     b.help(&BOX_INT, &[one]);
     let end = b.number(0);
-    check(&b.ret(end), &[0, 4, -4, 12, 24, 1], expect![[r#"
+    check(
+        &b.ret(end),
+        &[0, 4, -4, 12, 24, 1],
+        expect![[r#"
         v0:i64 =  param 0
         v1:i64 =  param 1
         v2:i64 =  param 2
@@ -147,7 +154,8 @@ fn strides_that_no_address_has_and_homes_in_the_frame() {
             pop rbp
             ret
         170 bytes
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -1,0 +1,67 @@
+"""`hotcall.vectorize`: what is an array, what the result is, and how NumPy arrays are broadcast."""
+
+import array
+import ctypes
+import math
+from ctypes import c_bool, c_char_p, c_int, c_int64, c_ubyte
+
+import pytest
+from columnkit import COUNT, DOUBLES, cos_of
+from gilkit import declared
+
+import hotcall
+
+pytestmark = pytest.mark.usefixtures("way")
+
+
+def test_vectorized_functions_without_numpy(way, lib):
+    cos = hotcall.vectorize(cos_of(lib))
+    assert cos.__name__ == "cos"
+    assert cos(0.0) == 1.0
+    made = cos(DOUBLES)
+    assert made == array.array("d", [math.cos(x) for x in DOUBLES])
+    out = array.array("d", bytes(8 * COUNT))
+    assert cos(tuple(DOUBLES), out=out) is out and out == made
+    mix = hotcall.vectorize(declared(lib, "mix_i", c_int, c_int64, c_ubyte, restype=c_int64))
+    assert mix(range(3), 5, [1, 2, 3]) == array.array("q", [26, 30, 34])
+    even = hotcall.vectorize(declared(lib, "add_one", c_int, restype=c_bool))
+    assert even([-1, 0, 1]) == array.array("B", [0, 1, 1])
+    nothing = hotcall.vectorize(declared(lib, "add_one", c_int, restype=None))
+    assert nothing(range(3)) is None
+    text = hotcall.vectorize(declared(lib, "same", c_char_p, restype=c_char_p))
+    assert text(b"one") == b"one"
+    with pytest.raises(TypeError, match="returns <class 'ctypes.c_char_p'>, which is no number"):
+        text([b"one"])
+    with pytest.raises(TypeError, match="out is for arrays"):
+        cos(0.0, out=out)
+    with pytest.raises(ValueError, match="different lengths"):
+        mix(range(3), range(4), 1)
+
+
+def test_vectorized_functions_of_numpy_arrays(way, lib):
+    numpy = pytest.importorskip("numpy")
+    cos = hotcall.vectorize(cos_of(lib))
+    grid = numpy.linspace(0, 3, 60).reshape(3, 4, 5)
+    assert numpy.array_equal(cos(grid), numpy.vectorize(math.cos)(grid))
+    assert cos(grid).shape == grid.shape and cos(grid).dtype == numpy.float64
+    assert numpy.array_equal(cos(grid.T), cos(grid).T)
+    assert numpy.array_equal(cos(grid[:, ::2, 1]), cos(grid)[:, ::2, 1])
+    assert numpy.array_equal(cos(numpy.arange(10)), cos(numpy.arange(10.0)))
+    assert numpy.array_equal(cos(grid.astype("f4")), cos(grid.astype("f4").astype("f8")))
+    assert numpy.array_equal(cos(grid.astype(">f8")), cos(grid))
+    assert cos(numpy.array(0.0)).shape == ()
+    mix = hotcall.vectorize(declared(lib, "mix_i", c_int, c_int64, c_ubyte, restype=c_int64))
+    table = mix(numpy.arange(3, dtype="i4")[:, None], numpy.arange(4), 7)
+    assert table.tolist() == [[3 * a + 5 * b + 7 for b in range(4)] for a in range(3)]
+    for out in (numpy.zeros((3, 4, 5)), numpy.zeros((5, 4, 3)).T, numpy.zeros((6, 4, 5))[::2]):
+        assert cos(grid, out=out) is out
+        assert numpy.array_equal(out, cos(grid))
+    with pytest.raises(ValueError, match="out has the shape"):
+        cos(grid, out=numpy.zeros(60))
+    with pytest.raises(TypeError, match="out must be a NumPy array"):
+        cos(grid, out=array.array("d", bytes(480)))
+    with pytest.raises(ctypes.ArgumentError) as raised:
+        mix(grid, 1, 1)
+    assert raised.value.__notes__ == ["hotcall.map: item 0"]
+    nothing = hotcall.vectorize(declared(lib, "add_one", c_int, restype=None))
+    assert nothing(numpy.arange(3, dtype="i4")) is None
