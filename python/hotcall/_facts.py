@@ -81,7 +81,7 @@ class Explanation:
     shapes: tuple[Shape, ...]
     """What was compiled, oldest first. A call tries the newest first."""
     loops: tuple[Shape, ...]
-    """The loops of ``map`` that were compiled, oldest first; guards say what columns they are for."""
+    """The loops of ``map``, oldest first; their guards say what columns they are for."""
     callback: Callback | None
     """Its callbacks, if it was made for a Python callable and hotcall knows it."""
 
