@@ -2,9 +2,12 @@
  * foreign call, as CDLL does, and once, under the name held_*, holding it, as PyDLL does. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <errno.h>
 #include <limits.h>
+#include <stddef.h>
+#include <string.h>
 
 #include "functions.h"
 
@@ -35,6 +38,43 @@ static inline bool to_double(PyObject *object, double *value)
 {
     *value = PyFloat_AsDouble(object);
     return !(*value == -1.0 && PyErr_Occurred());
+}
+
+/* A point, as an object of its own. */
+typedef struct {
+    PyObject_HEAD
+    point value;
+} Point;
+
+static PyMemberDef point_members[] = {
+    {"x", T_DOUBLE, offsetof(Point, value.x), 0, NULL},
+    {"y", T_DOUBLE, offsetof(Point, value.y), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static int point_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"x", "y", NULL};
+    point *value = &((Point *)self)->value;
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "dd", names, &value->x, &value->y) ? 0 : -1;
+}
+
+static PyTypeObject point_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "ext.Point",
+    .tp_basicsize = sizeof(Point),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_members = point_members,
+    .tp_init = point_init,
+    .tp_new = PyType_GenericNew,
+};
+
+static inline bool is_point(PyObject *object)
+{
+    if (Py_IS_TYPE(object, &point_type))
+        return true;
+    PyErr_SetString(PyExc_TypeError, "expected a Point");
+    return false;
 }
 
 #define NAME(function) released_##function
@@ -107,6 +147,33 @@ static PyObject *held_sort(PyObject *module, PyObject *const *args, Py_ssize_t n
     Py_RETURN_NONE;
 }
 
+/* half_all(doubles, results): what a loop over a whole array is worth writing in C for. */
+static PyObject *half_all(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_buffer from, to;
+    if (!has_count("half_all", nargs, 2) || PyObject_GetBuffer(args[0], &from, PyBUF_CONTIG_RO) < 0)
+        return NULL;
+    if (PyObject_GetBuffer(args[1], &to, PyBUF_CONTIG) < 0) {
+        PyBuffer_Release(&from);
+        return NULL;
+    }
+    if (from.len == to.len && from.itemsize == sizeof(double)) {
+        const double *doubles = from.buf;
+        double *results = to.buf;
+        Py_ssize_t count = from.len / (Py_ssize_t)sizeof(double);
+        Py_BEGIN_ALLOW_THREADS
+        for (Py_ssize_t index = 0; index < count; index++)
+            results[index] = half(doubles[index]);
+        Py_END_ALLOW_THREADS
+    } else
+        PyErr_SetString(PyExc_ValueError, "expected two arrays of as many doubles");
+    PyBuffer_Release(&from);
+    PyBuffer_Release(&to);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *saved_errno(PyObject *module, PyObject *unused)
 {
     return PyLong_FromLong(kept_errno);
@@ -130,9 +197,16 @@ static PyMethodDef methods[] = {
     METHOD(nothing, METH_O),
     METHOD(six, METH_FASTCALL),
     METHOD(ten, METH_FASTCALL),
+    METHOD(norm, METH_O),
+    METHOD(shift, METH_FASTCALL),
+    METHOD(total, METH_O),
+    METHOD(sum, METH_O),
+    METHOD(sum_ints, METH_FASTCALL),
+    METHOD(split, METH_O),
     METHOD(fail, METH_O),
     {"held_count", (PyCFunction)(void (*)(void))held_count, METH_FASTCALL, NULL},
     {"held_sort", (PyCFunction)(void (*)(void))held_sort, METH_FASTCALL, NULL},
+    {"half_all", (PyCFunction)(void (*)(void))half_all, METH_FASTCALL, NULL},
     {"saved_errno", saved_errno, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -147,5 +221,10 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit_ext(void)
 {
-    return PyModule_Create(&module);
+    if (PyType_Ready(&point_type) < 0)
+        return NULL;
+    PyObject *made = PyModule_Create(&module);
+    if (made == NULL || PyModule_AddObjectRef(made, "Point", (PyObject *)&point_type) < 0)
+        return NULL;
+    return made;
 }

@@ -2,6 +2,7 @@
 #include "functions.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +42,43 @@ double ten(int a, double b, int c, double d, int e, double f, int g, double h, i
 pair swap_pair(pair p) { return (pair){p.y, p.x}; }
 
 int kind_of_cursor(cursor c) { return c.kind; }
+
+double norm(point p) { return p.x * p.x + p.y * p.y; }
+
+void shift(point *p, double by) { p->x += by; }
+
+long total(const char *bytes, size_t size)
+{
+    long sum = 0;
+    for (size_t index = 0; index < size; index++)
+        sum += bytes[index];
+    return sum;
+}
+
+double sum(const double *items, size_t size)
+{
+    double sum = 0;
+    for (size_t index = 0; index < size; index++)
+        sum += items[index];
+    return sum;
+}
+
+int sum_ints(int count, ...)
+{
+    int sum = 0;
+    va_list rest;
+    va_start(rest, count);
+    while (count-- > 0)
+        sum += va_arg(rest, int);
+    va_end(rest);
+    return sum;
+}
+
+double split(double a, int *whole)
+{
+    *whole = (int)(a / 2);
+    return a / 2;
+}
 
 long count(counter *call, int times)
 {

@@ -26,6 +26,19 @@ typedef struct { int kind, flags; void *data[3]; } cursor;
 pair swap_pair(pair p);
 int kind_of_cursor(cursor c);
 
+typedef struct { double x, y; } point;
+
+double norm(point p);
+void shift(point *p, double by);
+
+/* Adds up so many bytes, doubles, or the ints behind the first one. */
+long total(const char *bytes, size_t size);
+double sum(const double *items, size_t size);
+int sum_ints(int count, ...);
+
+/* The half, and the whole part of it at an address. */
+double split(double a, int *whole);
+
 /* Calls back so many times, with the numbers from 0 on, and adds up what it gets. */
 typedef int counter(int);
 long count(counter *call, int times);

@@ -14,7 +14,7 @@ from ctypes import (
 import hotcall
 
 import build
-from timing import Contender, Group, alternate
+from timing import Contender, Group, Statement, alternate
 
 CALLS = 2000
 WARMING = 60
@@ -50,18 +50,6 @@ class Doubled:
 class Holder:
     def __init__(self, value):
         self._as_parameter_ = value
-
-
-class Statement(Contender):
-    """A statement, in which the arguments are a0, a1 and so on."""
-
-    def __init__(self, name, statement, *args):
-        super().__init__(name, lambda: None, ())
-        self.args = args
-        names = "".join(f"a{index}, " for index in range(len(args)))
-        scope = {"byref": byref}
-        exec(f"def loop(times, function, args):\n    {names} = args\n    for _ in times:\n        {statement}\n", scope)
-        self.loop = scope["loop"]
 
 
 def calls(library, libc):
@@ -132,7 +120,8 @@ def main():
         # Function objects of each side are its own, so that neither meets what was learned of the other's.
         libc = CDLL(None)
         contenders += [Contender((label, name), *call) for label, call in calls(library, libc).items()]
-        contenders += [Statement((label, name), *given) for label, given in {**around(), **shapes(libc)}.items()]
+        for label, (statement, *args) in {**around(), **shapes(libc)}.items():
+            contenders.append(Statement((label, name), statement, tuple(args), {"byref": byref}))
     results = alternate(
         [Group(groups["ctypes"]), Group(groups["hotcall"], hotcall.install, hotcall.uninstall)], rounds, CALLS // 4, WARMING
     )

@@ -26,6 +26,7 @@ class Measured:
     """A `Gil` by contender."""
     kinds: dict
     callbacks: dict
+    columns: dict
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def show(measured):
     show_gil(measured.gil)
     show_kinds(measured.kinds)
     show_callbacks(measured.callbacks)
+    show_columns(measured.columns)
     show_targets(measured)
 
 
@@ -101,6 +103,14 @@ def show_callbacks(callbacks):
             print(f"{name:28} {own:>10} {plain.least:7.1f} ns {hot.least:7.1f} ns {over!s:>14} {plain.over(hot)!s:>14}")
 
 
+def show_columns(columns):
+    print("\nWhole columns: nanoseconds an item, and multiples of the first")
+    for label, timed in columns.items():
+        first = next(iter(timed.values()))
+        for name, result in timed.items():
+            print(f"{f'{label}, {name}':42} {result.least:7.2f} ns {result.over(first)!s:>14}")
+
+
 def show_interpreter(measured):
     print("\nThe interpreter tier; ratios are how many times as fast as ctypes it is")
     print(f"{'':24} {'ctypes':>10} {'hotcall':>10} {'CDLL':>12}   {'ctypes':>10} {'hotcall':>10} {'PyDLL':>12}")
@@ -142,6 +152,8 @@ def show_targets(measured):
     at_most("callbacks that hold the GIL: times the extension", medians(back), 1.15)
     slower = {label: timed["held hotcall"].over(timed["held ctypes"]) for label, timed in measured.callbacks.items()}
     at_most("callbacks that hold the GIL: share of ctypes' time", medians(slower), 0.4)
+    doubles = measured.columns["a million doubles"]
+    at_most("map: times a loop in C", {"a million doubles": doubles["hotcall"].over(doubles["C"]).median}, 1.1)
     cold = {label: timed["hotcall"].over(timed["ctypes"]) for label, timed in measured.cold.items()}
     at_most("calls that do not get fast: times ctypes", medians(cold), 1.03)
     at_most("bytes of a simple stub", {label: measured.sizes[label] for label in SIMPLE}, 511, ".0f")

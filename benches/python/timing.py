@@ -46,6 +46,17 @@ class Contender:
         self.times.append((perf_counter_ns() - started) / calls)
 
 
+class Statement(Contender):
+    """A statement over the arguments a0, a1 and so on, and what else it names."""
+
+    def __init__(self, name, statement, args, names=()):
+        super().__init__(name, lambda: None, args)
+        unpacked = "".join(f"a{index}, " for index in range(len(args)))
+        scope = dict(names)
+        exec(f"def loop(times, _, args):\n    {unpacked} = args\n    for _ in times:\n        {statement}\n", scope)
+        self.loop = scope["loop"]
+
+
 @dataclass
 class Group:
     """Contenders that are timed under one condition, which `enter` makes and `leave` ends."""

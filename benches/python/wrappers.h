@@ -158,6 +158,84 @@ static PyObject *NAME(ten)(PyObject *module, PyObject *const *args, Py_ssize_t c
     return PyFloat_FromDouble(result);
 }
 
+static PyObject *NAME(norm)(PyObject *module, PyObject *arg)
+{
+    double result;
+    if (!is_point(arg))
+        return NULL;
+    point p = ((Point *)arg)->value;
+    BEGIN
+    result = norm(p);
+    END
+    return PyFloat_FromDouble(result);
+}
+
+static PyObject *NAME(shift)(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    double by;
+    if (!has_count("shift", count, 2) || !is_point(args[0]) || !to_double(args[1], &by))
+        return NULL;
+    BEGIN
+    shift(&((Point *)args[0])->value, by);
+    END
+    Py_RETURN_NONE;
+}
+
+static PyObject *NAME(total)(PyObject *module, PyObject *arg)
+{
+    long result;
+    char *bytes;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(arg, &bytes, &size) < 0)
+        return NULL;
+    BEGIN
+    result = total(bytes, (size_t)size);
+    END
+    return PyLong_FromLong(result);
+}
+
+static PyObject *NAME(sum)(PyObject *module, PyObject *arg)
+{
+    double result;
+    Py_buffer items;
+    if (PyObject_GetBuffer(arg, &items, PyBUF_CONTIG_RO | PyBUF_FORMAT) < 0)
+        return NULL;
+    if (strcmp(items.format, "d")) {
+        PyBuffer_Release(&items);
+        PyErr_SetString(PyExc_TypeError, "expected doubles");
+        return NULL;
+    }
+    BEGIN
+    result = sum(items.buf, (size_t)items.len / sizeof(double));
+    END
+    PyBuffer_Release(&items);
+    return PyFloat_FromDouble(result);
+}
+
+static PyObject *NAME(sum_ints)(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    int a, b, c, result;
+    if (!has_count("sum_ints", count, 3) || !to_int(args[0], &a) || !to_int(args[1], &b) || !to_int(args[2], &c))
+        return NULL;
+    BEGIN
+    result = sum_ints(3, a, b, c);
+    END
+    return PyLong_FromLong(result);
+}
+
+/* Gives both: the half, and its whole part. */
+static PyObject *NAME(split)(PyObject *module, PyObject *arg)
+{
+    double a, half;
+    int whole;
+    if (!to_double(arg, &a))
+        return NULL;
+    BEGIN
+    half = split(a, &whole);
+    END
+    return Py_BuildValue("di", half, whole);
+}
+
 /* Keeps errno for saved_errno(), as a binding does whose users ask for it later. */
 static PyObject *NAME(fail)(PyObject *module, PyObject *arg)
 {

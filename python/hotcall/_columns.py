@@ -6,8 +6,9 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ctypes import _SimpleCData
+from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 from hotcall._api import _check_function, _native
 
@@ -17,12 +18,13 @@ _CODES = {**{code: code for code in "bBhHiIlLqQfd"}, "?": "B"}
 """The typecode of an ``array`` of results, by the code of the simple type that is returned."""
 
 
-class _Column(NamedTuple):
+@dataclass(frozen=True)
+class _Column:
     """The arguments at one place."""
 
     items: Any
     """A buffer of one dimension, a tuple, or the object that is passed each time."""
-    count: int | None
+    length: int | None
     """How many there are; None for one object that is passed each time."""
 
     @classmethod
@@ -42,7 +44,7 @@ class _Column(NamedTuple):
 
     def objects(self) -> Iterable[Any]:
         """The items as objects: numbers, where a memoryview knows what lies in a buffer."""
-        if self.count is None:
+        if self.length is None:
             return repeat(self.items)
         if isinstance(self.items, tuple):
             return self.items
@@ -84,7 +86,7 @@ def map(  # noqa: A001
         raise ValueError(f"hotcall.map: out has {len(out)} items, the columns have {count}")
     if _native is not None:
         given = tuple(column.items for column in read)
-        same = tuple(column.count is None for column in read)
+        same = tuple(column.length is None for column in read)
         results = _native.loop(function, given, same, count, out)
         if results is not NotImplemented:
             return results
@@ -138,7 +140,7 @@ def _is_endless(repeated: Iterator[Any]) -> bool:
 
 def _count(columns: Sequence[_Column]) -> int:
     """How many items each column has."""
-    counts = [column.count for column in columns if column.count is not None]
+    counts = [column.length for column in columns if column.length is not None]
     if not counts:
         raise ValueError("hotcall.map: every column is repeated without end")
     if len(set(counts)) > 1:

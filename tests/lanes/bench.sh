@@ -20,4 +20,5 @@ fi
 cd "$root"
 cargo bench --workspace --exclude hotcall-python --bench '*' -- ${HOTCALL_QUICK:+--test}
 export HOTCALL_PYTHONS=${HOTCALL_PYTHONS:-3.11 3.13}
-exec "$root/tests/lanes/pythons.sh" "$root/tests/lanes/bench.sh" compare
+"$root/tests/lanes/pythons.sh" "$root/tests/lanes/bench.sh" compare
+exec "$root/tests/lanes/peers.sh"
