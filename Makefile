@@ -15,10 +15,10 @@ EACH := $(LANES)/pythons.sh
 BUILD := $(or $(HOTCALL_BUILD),.build)
 DEMO_PYTHON := $(or $(PYTHON_VERSION),3.11)
 
-.PHONY: demo test bench clients lint docs package long clean wheel start test-rust test-python test-suite test-denied test-chroot
+.PHONY: demo test bench clients lint docs package long clean wheel start test-rust test-python test-suite test-denied test-instructions test-chroot
 .NOTPARALLEL:
 
-test: start test-rust test-python test-suite test-denied test-chroot
+test: start test-rust test-python test-suite test-denied test-instructions test-chroot
 	@$(LANES)/summary.sh
 
 # Forgets the times of earlier runs.
@@ -39,6 +39,11 @@ test-suite: wheel
 
 test-denied: wheel
 	@$(LANE) denied $(EACH) $(LANES)/denied.sh
+
+# The versions that there are records of.
+test-instructions: export HOTCALL_PYTHONS = 3.11 3.13
+test-instructions: wheel
+	@$(LANE) instructions $(EACH) $(LANES)/instructions.sh
 
 test-chroot: wheel
 	@$(LANE) chroot $(LANES)/chroot.sh

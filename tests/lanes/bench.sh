@@ -3,7 +3,7 @@
 #
 #   HOTCALL_PYTHONS="3.11 3.13"   the versions, these unless it is set
 #   HOTCALL_QUICK=1               a few seconds for each, and no records
-#   HOTCALL_INSTRUCTIONS=1        instructions are counted as well, which takes valgrind and a minute
+#   HOTCALL_INSTRUCTIONS=1        instructions are counted and recorded as well, which takes valgrind and a minute
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
@@ -13,7 +13,7 @@ if [ "${1:-}" = compare ]; then
     if [ -n "${HOTCALL_QUICK:-}" ]; then arguments=(--quick); fi
     export PYTHONDONTWRITEBYTECODE=1 HOTCALL_BUILD=$build
     "$2/bin/python" "$root/benches/python" "${arguments[@]}"
-    if [ -n "${HOTCALL_INSTRUCTIONS:-}" ]; then "$2/bin/python" "$root/benches/python/instructions.py"; fi
+    if [ -n "${HOTCALL_INSTRUCTIONS:-}" ]; then "$2/bin/python" "$root/benches/python/instructions.py" --record "$root/benches/record"; fi
     exit
 fi
 
