@@ -22,8 +22,8 @@ import report
 from timing import Result
 
 HERE = Path(__file__).resolve().parent
-FULL = {"calls": 300, "cold": 150, "kinds": 100, "gil": 200, "callbacks": 150, "columns": 40}
-QUICK = {"calls": 15, "cold": 15, "kinds": 10, "gil": 10, "callbacks": 10, "columns": 5}
+FULL = {"calls": 300, "cold": 150, "kinds": 100, "gil": 200, "callbacks": 150, "columns": 40, "warmup": 40}
+QUICK = {"calls": 15, "cold": 15, "kinds": 10, "gil": 10, "callbacks": 10, "columns": 5, "warmup": 4}
 
 
 def measure(script, options, *args):
@@ -65,6 +65,7 @@ def measure_all(rounds):
         gil={name: report.Gil(Result(times), gil["others"][name]) for name, times in gil["alone"].items()},
         kinds=labelled(measure("kinds.py", "threshold=1", rounds["kinds"])),
         callbacks=labelled(measure("callbacks.py", "threshold=1", rounds["callbacks"])),
+        warmup=measure("warmup.py", "", rounds["warmup"]),
         columns=labelled(measure("columns.py", "threshold=1", rounds["columns"])),
     )
 
@@ -96,6 +97,7 @@ def main():
         record.write(arguments.record / f"python-{version}.csv", datetime.date.today(), measured)
         record.write_gil(arguments.record / f"gil-{version}.csv", datetime.date.today(), measured.gil)
         record.write_kinds(arguments.record / f"kinds-{version}.csv", datetime.date.today(), measured.kinds)
+        record.write_warmup(arguments.record / f"warmup-{version}.csv", datetime.date.today(), measured.warmup)
         record.write_columns(arguments.record / f"columns-{version}.csv", datetime.date.today(), measured.columns)
         record.write_callbacks(arguments.record / f"callbacks-{version}.csv", datetime.date.today(), measured.callbacks)
 

@@ -5,6 +5,7 @@ the same way, unless the column says that it holds it.
 """
 
 import csv
+from itertools import accumulate
 
 COLUMNS = [
     "date",
@@ -92,6 +93,17 @@ def write_columns(path, date, columns):
         dict(zip(names, [date, label, name, f"{result.least:.2f}"], strict=True))
         for label, timed in columns.items()
         for name, result in timed.items()
+    ]
+    replace(path, date, names, rows)
+
+
+def write_warmup(path, date, warmup):
+    """Adds what the calls up to each number take, all in all, in microseconds, in place of the same date."""
+    names = ["date", "calls", "ctypes_us", "hotcall_us"]
+    totals = [accumulate(warmup[name]) for name in ("ctypes", "hotcall")]
+    rows = [
+        dict(zip(names, [date, calls, f"{plain / 1000:.1f}", f"{hot / 1000:.1f}"], strict=True))
+        for calls, plain, hot in zip(warmup["calls"], *totals, strict=True)
     ]
     replace(path, date, names, rows)
 

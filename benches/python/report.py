@@ -27,6 +27,8 @@ class Measured:
     kinds: dict
     callbacks: dict
     columns: dict
+    warmup: dict
+    """The numbers of calls at the end of blocks, and the nanoseconds of each block by contender."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def show(measured):
     show_kinds(measured.kinds)
     show_callbacks(measured.callbacks)
     show_columns(measured.columns)
+    show_warmup(measured.warmup)
     show_targets(measured)
 
 
@@ -109,6 +112,15 @@ def show_columns(columns):
         first = next(iter(timed.values()))
         for name, result in timed.items():
             print(f"{f'{label}, {name}':42} {result.least:7.2f} ns {result.over(first)!s:>14}")
+
+
+def show_warmup(warmup):
+    print("\nThe first calls of a function: nanoseconds of the calls up to each number, and of all so far as a share of ctypes'")
+    plain = hot = before = 0
+    for calls, block, own in zip(warmup["calls"], warmup["ctypes"], warmup["hotcall"], strict=True):
+        plain, hot, count = plain + block, hot + own, calls - before
+        print(f"{calls:8} {block / count:10.0f} {own / count:10.0f} {hot / plain:8.2f}")
+        before = calls
 
 
 def show_interpreter(measured):

@@ -31,7 +31,9 @@ use self::learn::learn;
 use crate::capi;
 use crate::declare::Declaration;
 use crate::detour::Key;
+use crate::errno;
 use crate::gil::Policy;
+use crate::heat;
 use crate::helpers;
 use crate::hook;
 use crate::layout::CDATA_ENTRY;
@@ -129,9 +131,9 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
     // SAFETY: the GIL is held by who makes the call.
     let py = unsafe { Python::assume_attached() };
     let site = runtime.adopt(py, function)?;
-    if let Some(refusal) = declined(&site) {
+    if let Some((refusal, calls)) = still_declined(&site, this) {
         runtime.count_refusal(refusal);
-        runtime.decline(this);
+        runtime.decline(this, calls);
         // SAFETY: without an entry CPython calls the call slot.
         unsafe { function.set(CDATA_ENTRY, 0) };
         return None;
@@ -146,7 +148,17 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
     Some((entry, style))
 }
 
-/// Why ctypes makes all calls of this site, if it does.
+/// Why ctypes makes the call of this site at hand, and how many more; none if it
+/// does not, or not any more.
+fn still_declined(site: &CallSite, function: u64) -> Option<(Refusal, u32)> {
+    let refusal = declined(site)?;
+    match &site.declaration {
+        Err(_) => Some((refusal, heat::FOR_GOOD)),
+        Ok(_) => Some((refusal, site.site.decline(heat::has_waited(function))?)),
+    }
+}
+
+/// Why ctypes makes the calls of this site, if it does.
 fn declined(site: &CallSite) -> Option<Refusal> {
     match &site.declaration {
         Err(refusal) => Some(*refusal),
@@ -286,6 +298,9 @@ fn attempt(
     declaration: &Declaration,
     call: &Frame<u64>,
 ) -> Result<u64, Unmade> {
+    if declaration.use_errno {
+        errno::keep(&runtime.known);
+    }
     let plan = site.site.plan();
     let usual = site.gil.get();
     let policy = match usual {

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hotcall_tracer::{Effect, Entry, Field, Helper, Mem, Ops, Refusal};
 
 use crate::capi;
+use crate::known::Known;
 use crate::layout;
+use crate::lending::{ERRNO, OWNER};
 use crate::probe;
 use crate::raw::Object;
 use crate::refusals;
@@ -50,8 +52,38 @@ pub(crate) fn find() -> Option<Field> {
     agrees.then_some(Field::new("errno", offset, Mem::I32))
 }
 
+/// The references to an object. From 3.12 on they are counted in the low bits.
+const COUNT: Field = Field { mem: Mem::I32, ..layout::OB_COUNT };
+
+/// Keeps this thread's private errno where [`space`] finds it without a call.
+pub(crate) fn keep(known: &Known) {
+    let capsule = find_capsule();
+    if let (Ok(lending), Some(capsule)) = (&known.lending, capsule) {
+        lending.keep_errno(capsule);
+    }
+}
+
 /// The address of this thread's private errno.
-pub(crate) fn space<O: Ops>(o: &mut O) -> Result<O::Word, Refusal> {
+///
+/// The record of the thread has it, if it was kept for this thread state. A state
+/// that has the address of a dead one is told from that by the capsule, to which
+/// nobody but the record has a reference by then.
+pub(crate) fn space<O: Ops>(o: &mut O, known: &Known) -> Result<O::Word, Refusal> {
+    if let Ok(lending) = &known.lending {
+        let thread = o.thread();
+        let record = o.load(thread, lending.slot.field);
+        if !o.test_is(record, 0) {
+            let owner = o.load(record, OWNER);
+            let state = lending.current.load(o);
+            if o.test_eq(owner, state) {
+                let capsule = o.load(record, ERRNO);
+                let references = o.load(capsule, COUNT);
+                if !o.test_is(references, 1) {
+                    return Ok(o.load(capsule, layout::CAPSULE_POINTER));
+                }
+            }
+        }
+    }
     let space = o.help(&SPACE, &[]);
     match o.test_is(space, 0) {
         true => Err(refusals::ERRNO),
@@ -90,19 +122,21 @@ pub(crate) unsafe extern "C-unwind" fn swap_words(space: u64) {
 }
 
 unsafe extern "C-unwind" fn find_space() -> u64 {
+    find_capsule().map_or(0, |capsule| capsule.word(layout::CAPSULE_POINTER))
+}
+
+/// The capsule of this thread's private errno, if ctypes has made one.
+fn find_capsule() -> Option<Object> {
     // SAFETY: the GIL is held.
     let dict = unsafe { capi::PyThreadState_GetDict() };
     if dict == 0 {
-        return 0;
+        return None;
     }
     // SAFETY: a dict, and a str.
     let capsule = unsafe { capi::PyDict_GetItemWithError(dict, KEY.load(Relaxed)) };
-    if capsule == 0 {
-        return 0;
-    }
     // SAFETY: ctypes alone puts an object there, a capsule; no Python code gets
     // at this dictionary.
-    unsafe { Object::at(capsule) }.word(layout::CAPSULE_POINTER)
+    (capsule != 0).then(|| unsafe { Object::at(capsule) })
 }
 
 /// The address of this thread's private errno, which is made if it has none; none

@@ -1,15 +1,20 @@
-//! How warm functions are that have no call site yet, and which ones ctypes calls
-//! for good: two tables of fixed size, indexed by a hash of the function's address,
-//! so that a cold call costs little and nothing is allocated for it.
+//! How warm functions are that have no call site yet, and which ones ctypes calls,
+//! for good or for so many calls: tables of fixed size, indexed by a hash of the
+//! function's address, so that a cold call costs little and nothing is allocated
+//! for it.
 //!
 //! As in any such table a function may find itself warmed by another one, which
 //! does no harm, or its entry taken by another one: then it is looked up.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 static HEAT: [AtomicU8; SLOTS] = [const { AtomicU8::new(0) }; SLOTS];
 static DECLINED: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
+/// How many more calls of a declined function ctypes makes.
+static LEFT: [AtomicU32; SLOTS] = [const { AtomicU32::new(0) }; SLOTS];
 const SLOTS: usize = 4096;
+/// What stands in [`LEFT`] where ctypes makes all calls.
+pub(crate) const FOR_GOOD: u32 = u32::MAX;
 
 /// The slot of a function in these tables.
 fn slot(function: u64) -> usize {
@@ -31,20 +36,40 @@ pub(crate) fn cool(function: u64) {
     HEAT[slot(function)].store(0, Relaxed);
 }
 
-/// Whether ctypes makes all calls of a function, as far as is known here.
+/// Counts a call; true if ctypes makes it, as far as is known here.
 pub(crate) fn is_declined(function: u64) -> bool {
-    DECLINED[slot(function)].load(Relaxed) == function
+    let slot = slot(function);
+    if DECLINED[slot].load(Relaxed) != function {
+        return false;
+    }
+    match LEFT[slot].load(Relaxed) {
+        0 => false,
+        FOR_GOOD => true,
+        left => {
+            LEFT[slot].store(left - 1, Relaxed);
+            true
+        }
+    }
 }
 
-/// Notes that ctypes makes all calls of a function.
-pub(crate) fn decline(function: u64) {
-    DECLINED[slot(function)].store(function, Relaxed);
+/// Whether ctypes has made all calls of a function that it was to make.
+pub(crate) fn has_waited(function: u64) -> bool {
+    let slot = slot(function);
+    DECLINED[slot].load(Relaxed) == function && LEFT[slot].load(Relaxed) == 0
+}
+
+/// Notes that ctypes makes so many calls of a function, or all for [`FOR_GOOD`].
+pub(crate) fn decline(function: u64, calls: u32) {
+    let slot = slot(function);
+    DECLINED[slot].store(function, Relaxed);
+    LEFT[slot].store(calls, Relaxed);
 }
 
 /// Takes a function out of the table of those that ctypes calls.
 pub(crate) fn undecline(function: u64) {
-    if is_declined(function) {
-        DECLINED[slot(function)].store(0, Relaxed);
+    let entry = &DECLINED[slot(function)];
+    if entry.load(Relaxed) == function {
+        entry.store(0, Relaxed);
     }
 }
 

@@ -45,11 +45,12 @@ use std::sync::atomic::{
 use hotcall_tracer::{Effect, Entry, Helper, Symbol};
 use pyo3::Python;
 
-use crate::capi::{PyEval_RestoreThread, PyEval_SaveThread};
+use crate::capi::{self, PyEval_RestoreThread, PyEval_SaveThread};
 use crate::current::Current;
 use crate::gil;
 use crate::helpers::keeping_errno;
 use crate::probe;
+use crate::raw::Object;
 
 use self::crowd::{now, yield_gil};
 use self::record::{
@@ -58,7 +59,7 @@ use self::record::{
 
 pub(crate) use self::crowd::YIELDS;
 pub(crate) use self::monitor::{deny, is_denied};
-pub(crate) use self::record::{AWAY, FUNCTION, LENDER, REQUEST, STATE, TURN};
+pub(crate) use self::record::{AWAY, ERRNO, FUNCTION, LENDER, OWNER, REQUEST, STATE, TURN};
 pub(crate) use self::slot::Slot;
 
 /// How often the monitor has taken the GIL away from a call.
@@ -180,6 +181,28 @@ impl Lending {
         if DESK.away.load(Relaxed) != 0 {
             // SAFETY: this thread's record, which has just lent.
             unsafe { lend_slowly(address) };
+        }
+    }
+
+    /// Keeps the capsule of this thread state's private errno in the thread's record,
+    /// where rules find it without a call. The GIL is held.
+    pub(crate) fn keep_errno(&self, capsule: Object) {
+        if self.slot.get() == 0 && !self.enroll() {
+            return;
+        }
+        let (record, state) = (record_at(self.slot.get()), self.current.get());
+        let capsule = capsule.address();
+        record.owner.store(state, Relaxed);
+        let before = record.errno.load(Relaxed);
+        if before == capsule {
+            return;
+        }
+        // SAFETY: a live object, by which the record has a reference.
+        unsafe { capi::Py_IncRef(capsule) };
+        record.errno.store(capsule, Relaxed);
+        if before != 0 {
+            // SAFETY: the reference that the record had.
+            unsafe { capi::Py_DecRef(before) };
         }
     }
 

@@ -118,7 +118,7 @@ fn call_function<O: Ops>(
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
     let errno = match declaration.use_errno {
-        true => Some(errno::space(o)?),
+        true => Some(errno::space(o, known)?),
         false => None,
     };
     let copies = copies::make(o, &taken.copied, &mut taken.words);

@@ -134,11 +134,11 @@ impl Runtime {
         heat::is_warm(function, self.warm()) && !heat::is_declined(function)
     }
 
-    /// Notes that ctypes makes all calls of a function, until it is forgotten.
+    /// Notes that ctypes makes so many calls of a function, unless it is forgotten.
     /// While calls are counted or timed it is looked up each time, for the refusal.
-    pub(crate) fn decline(&self, function: u64) {
+    pub(crate) fn decline(&self, function: u64, calls: u32) {
         if !self.options.count && self.profile.is_none() {
-            heat::decline(function);
+            heat::decline(function, calls);
         }
     }
 

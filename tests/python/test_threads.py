@@ -3,6 +3,7 @@
 Threads call with random arguments and check each result against one that is worked out in Python.
 """
 
+import ctypes
 import random
 import signal
 import sys
@@ -257,3 +258,26 @@ def test_profilers_and_tracers_see_the_same(lib):
     for _ in range(5):
         function(1)
     assert events() == plain
+
+
+@pytest.mark.needs_exec
+def test_errno_of_threads_that_come_and_go(fixture_path):
+    """Each thread that C makes has a thread state for one callback, at the address of the last one more often than not; its
+    private errno is its own all the same, and begins at 0."""
+    library = CDLL(fixture_path, use_errno=True)
+    swap = library["swap_errno"]
+    swap.argtypes = [c_int]
+    call = CDLL(fixture_path)["call_back_in_thread"]
+    seen = []
+
+    @CFUNCTYPE(c_int, c_int)
+    def callback(number):
+        seen.append([swap(number), swap(-number), ctypes.get_errno(), ctypes.set_errno(3), swap(1)])
+        return 0
+
+    with hotcall.installed():
+        for number in range(1, 400):
+            call(callback, number)
+            ctypes.set_errno(55)
+            assert [swap(66), swap(77)] == [55, 66]
+    assert seen == [[0, number, -number, -number, 3] for number in range(1, 400)]

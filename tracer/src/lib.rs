@@ -37,5 +37,5 @@ pub use optimize::optimize;
 pub use record::{Recorder, Traced};
 pub use refusal::Refusal;
 pub use semantics::pure;
-pub use site::{Backend, Limits, MOST_RENEWALS, Plan, Shape, Site, Tier};
+pub use site::{Backend, Limits, MOST_CHANCES, MOST_RENEWALS, Plan, Shape, Site, Tier};
 pub use verify::{Invalid, verify};

@@ -42,7 +42,7 @@ pub struct Limits {
     pub hot: u32,
     /// Stubs in the chain at most.
     pub shapes: usize,
-    /// Refused calls in a row before the site stops trying its rules.
+    /// Refused calls in a row before the site stops trying its rules, for a while.
     pub refusals: u32,
 }
 
@@ -55,8 +55,11 @@ impl Default for Limits {
 /// How often a full chain is dropped at most, so that a new one may be made of
 /// the shapes that the site sees by then.
 pub const MOST_RENEWALS: u32 = 4;
+/// How often a site that was refused gets another chance at most.
+pub const MOST_CHANCES: u32 = 4;
 /// A chain is dropped when it has been full for so many times [`Limits::hot`]
-/// calls that none of its stubs took; the next one lasts four times as long.
+/// calls that none of its stubs took; the next one lasts four times as long. And
+/// so with a site that was refused: it is tried again after as many calls.
 const FULL: u32 = 16;
 
 /// What the generic path does with the call at hand.
@@ -112,6 +115,12 @@ pub struct Site<S> {
     calls: AtomicU32,
     /// Refused calls since the last one that was not.
     refused_in_row: AtomicU32,
+    /// How many calls the host made by itself since then.
+    declined: AtomicU32,
+    /// How many it was told to make before it asks again.
+    told: AtomicU32,
+    /// How many chances the site has had.
+    chances: AtomicU32,
     /// Whether the call at hand would have been recorded, were there room.
     met_full: AtomicBool,
     /// The entry of the newest stub; 0 if there is none.
@@ -126,6 +135,9 @@ impl<S: Clone> Site<S> {
             limits,
             calls: AtomicU32::new(0),
             refused_in_row: AtomicU32::new(0),
+            declined: AtomicU32::new(0),
+            told: AtomicU32::new(0),
+            chances: AtomicU32::new(0),
             met_full: AtomicBool::new(false),
             head: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -147,7 +159,8 @@ impl<S: Clone> Site<S> {
 
     /// Counts a call that arrived on the generic path and says what to do.
     pub fn plan(&self) -> Plan {
-        if self.refused_in_row.load(Relaxed) >= self.limits.refusals {
+        let refused = self.refused_in_row.load(Relaxed) >= self.limits.refusals;
+        if refused && self.decline(false).is_some() {
             return Plan::Decline;
         }
         let calls = self.calls.load(Relaxed).saturating_add(1);
@@ -204,6 +217,32 @@ impl<S: Clone> Site<S> {
         if self.met_full.load(Relaxed) {
             self.renew();
         }
+    }
+
+    /// Counts calls of a declined site, which the host made by itself: all that it
+    /// was told to make if `all`, else one. Gives how many it should make before it
+    /// asks again, `u32::MAX` for ever; none if the site gets another chance with
+    /// the call at hand.
+    ///
+    /// A function may be called in a way that is refused before it is called in
+    /// others; that should not stay with it.
+    pub fn decline(&self, all: bool) -> Option<u32> {
+        let chances = self.chances.load(Relaxed);
+        if chances >= MOST_CHANCES {
+            return Some(u32::MAX);
+        }
+        let made = if all { self.told.load(Relaxed) } else { 1 };
+        let declined = self.declined.load(Relaxed).saturating_add(made);
+        let most = FULL.saturating_mul(self.limits.hot.max(1)).saturating_mul(1 << (2 * chances));
+        if declined >= most {
+            self.declined.store(0, Relaxed);
+            self.chances.store(chances + 1, Relaxed);
+            self.refused_in_row.store(0, Relaxed);
+            return None;
+        }
+        self.declined.store(declined, Relaxed);
+        self.told.store(most - declined, Relaxed);
+        Some(most - declined)
     }
 
     /// Counts a refused call under its name.

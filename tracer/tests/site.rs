@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use common::{Table, symbol};
 use expect_test::expect;
 use hotcall_tracer::{
-    Backend, Data, Field, Limits, Live, MOST_RENEWALS, Mem, Op, Ops, Outcome, Plan, Recorder,
-    Refusal, Site, Symbol, Tier, Trace, eval,
+    Backend, Data, Field, Limits, Live, MOST_CHANCES, MOST_RENEWALS, Mem, Op, Ops, Outcome, Plan,
+    Recorder, Refusal, Site, Symbol, Tier, Trace, eval,
 };
 
 const TOO_BIG: Refusal = Refusal::new("too-big", "It is too big.");
@@ -125,6 +125,27 @@ fn refusals_are_counted_and_a_row_of_them_ends_the_attempts() {
     assert_eq!(site.refusals(), [(TOO_BIG, 5)]);
     assert_eq!(site.last_refusal(), Some(TOO_BIG));
     assert_eq!(site.tier(), Tier::Declined);
+}
+
+#[test]
+fn a_refused_site_gets_a_few_more_chances() {
+    let site = site(10, 4);
+    let refuse = |site: &Site<u64>| (0..3).for_each(|_| site.refuse(TOO_BIG));
+    let mut waited = Vec::new();
+    for _ in 0..MOST_CHANCES {
+        refuse(&site);
+        assert_eq!(site.tier(), Tier::Declined);
+        // The host makes single calls, and then all that it is told to make.
+        assert_eq!(site.plan(), Plan::Decline);
+        waited.push(site.decline(false).unwrap() + 2);
+        assert_eq!(site.decline(true), None);
+        assert_eq!(site.tier(), Tier::Interpreter);
+        assert_eq!(site.plan(), Plan::Interpret);
+    }
+    assert_eq!(waited, [160, 640, 2560, 10240]);
+    refuse(&site);
+    assert_eq!(site.decline(false), Some(u32::MAX));
+    assert_eq!(site.plan(), Plan::Decline);
 }
 
 /// A rule with a decision: the double of a small word, else the word itself.

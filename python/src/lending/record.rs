@@ -36,6 +36,11 @@ pub(super) struct Record {
     /// Until when the thread need not yield to others that wait for the GIL, in
     /// nanoseconds. Written by the thread.
     pub(super) until: AtomicU64,
+    /// The thread state whose private errno is kept. Written by the thread.
+    pub(super) owner: AtomicU64,
+    /// The capsule of that, to which the record has a reference: it may outlive the
+    /// thread state, until the record is another thread's. Written by the thread.
+    pub(super) errno: AtomicU64,
     /// The functions in whose calls the GIL was stolen of late, with the turn.
     pub(super) thefts: [[AtomicU64; 2]; 8],
 }
@@ -87,6 +92,12 @@ pub(crate) const FUNCTION: Field =
 /// The request in a record.
 pub(crate) const REQUEST: Field =
     Field::new("record.request", offset_of!(Record, request) as i32, Mem::I64);
+/// The thread state whose private errno is in a record.
+pub(crate) const OWNER: Field =
+    Field::new("record.owner", offset_of!(Record, owner) as i32, Mem::I64);
+/// The capsule of the private errno in a record.
+pub(crate) const ERRNO: Field =
+    Field::new("record.errno", offset_of!(Record, errno) as i32, Mem::I64);
 /// The record on the desk.
 pub(crate) const LENDER: Field =
     Field::new("desk.record", offset_of!(Desk, record) as i32, Mem::I64);

@@ -15,8 +15,27 @@ pub(crate) fn integer<O: Ops>(o: &mut O, known: &Known, object: O::Word) -> O::W
     match digit(o, known.layout.int, object, size) {
         Some(word) => word,
         // Right for every int, so no guard is needed here.
-        None => o.help(&INT_MASK, &[object]),
+        None => any_integer(o, known.layout.int, object, size),
     }
+}
+
+/// Any int modulo 2^64. Those of one digit need no call, so that a function which
+/// was once given a large one is not slower for it.
+fn any_integer<O: Ops>(o: &mut O, int: Int, object: O::Word, size: O::Word) -> O::Word {
+    let longer = match int {
+        // The square is below 2 for one digit and none, whatever the sign.
+        Int::Signed => {
+            let square = o.mul(size, size);
+            let one = o.constant(1);
+            o.shr(square, one)
+        }
+        Int::Tagged => {
+            let bits = o.constant(4);
+            o.shr(size, bits)
+        }
+    };
+    let word = short_value(o, int, object, size);
+    o.help_if(longer, word, &INT_MASK, &[object])
 }
 
 /// An int of at most `bits` bits, between one digit and two, 30 and 60, exactly.
@@ -35,7 +54,7 @@ fn short_integer<O: Ops>(
     if !o.test_lt(biased, bound) {
         return Err(refusal);
     }
-    let word = o.help(&INT_MASK, &[object]);
+    let word = any_integer(o, known.layout.int, object, size);
     let most = o.constant(1 << bits);
     let biased = o.add(word, most);
     let bound = o.constant((2 << bits) + 1);
@@ -53,6 +72,11 @@ fn digit<O: Ops>(o: &mut O, int: Int, object: O::Word, size: O::Word) -> Option<
     }
     let small = o.test_lt(biased, bound);
     debug_assert!(small, "it has just been found to be so");
+    Some(short_value(o, int, object, size))
+}
+
+/// The value of an int of at most one digit.
+fn short_value<O: Ops>(o: &mut O, int: Int, object: O::Word, size: O::Word) -> O::Word {
     let digit = o.load(object, layout::INT_DIGIT);
     let sign = match int {
         Int::Signed => size,
@@ -63,7 +87,7 @@ fn digit<O: Ops>(o: &mut O, int: Int, object: O::Word, size: O::Word) -> Option<
             o.sub(one, tag)
         }
     };
-    Some(o.mul(sign, digit))
+    o.mul(sign, digit)
 }
 
 /// Two words, the first of which is below the second, unsigned, if and only if
