@@ -75,6 +75,7 @@ clients: wheel
 
 bench: wheel
 	@$(LANE) bench $(LANES)/bench.sh
+	@HOTCALL_BENCH=1 $(LANE) bench-chroot $(LANES)/chroot.sh
 
 clean:
 	rm -rf --one-file-system $(BUILD) target

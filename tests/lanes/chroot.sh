@@ -1,5 +1,6 @@
 #!/bin/bash
-# Tests Python 3.14 and 3.15 in a chroot of Debian sid, for machines that do not have them.
+# Tests Python 3.14 and 3.15 in a chroot of Debian sid, for machines that do not have them; with HOTCALL_BENCH=1 it compares
+# hotcall with an extension module and ctypes there instead.
 # The chroot is made once, in .build/chroot-sid or HOTCALL_CHROOT. Where none can be made the lane is skipped with one loud
 # line; once there is one, a test that fails in it fails the lane.
 #
@@ -88,6 +89,12 @@ inside() {
     settings+=(HOTCALL_LONG="${HOTCALL_LONG:-}" HOTCALL_LANE_SECONDS="${HOTCALL_LANE_SECONDS:-}")
     settings+=(HOTCALL_SEED="${HOTCALL_SEED:-}")
     run_in "$chroot" "${settings[@]}" "$lanes/venv.sh" "/usr/bin/python$1" "$venv" || return
+    if [ -n "${HOTCALL_BENCH:-}" ]; then
+        run_in "$chroot" "${settings[@]}" PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" /src/benches/python/peers \
+            --record /build || return
+        cp "$chroot/build/peers-$1.csv" "$root/benches/record/"
+        return
+    fi
     run_in "$chroot" "${settings[@]}" "$lanes/pytest.sh" "$venv" || status=$?
     run_in "$chroot" "${settings[@]}" "$lanes/suite.sh" "$venv" || status=$?
     return "$status"
