@@ -8,10 +8,7 @@ once it is hot, and does exactly what it did before. What hotcall does not cover
 ctypes; ``explain(f)`` names the reason.
 """
 
-from typing import TYPE_CHECKING
-
 from hotcall._api import (
-    Gil,
     bind,
     disassemble,
     explain,
@@ -24,10 +21,11 @@ from hotcall._api import (
     uninstall,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hotcall._checks import Checks, Difference, checks
     from hotcall._columns import map, vectorize
-    from hotcall._facts import Callback, Explanation, Shape, Status
+    from hotcall._facts import Callback, Explanation, Gil, Shape, Status
     from hotcall._report import Report, Timed, report
 
 __all__ = [
@@ -59,7 +57,7 @@ __all__ = [
 _LATE = {
     "_checks": ("Checks", "Difference", "checks"),
     "_columns": ("map", "vectorize"),
-    "_facts": ("Callback", "Explanation", "Shape", "Status"),
+    "_facts": ("Callback", "Explanation", "Gil", "Shape", "Status"),
     "_report": ("Report", "Timed", "report"),
 }
 """What is imported when it is first asked for: a program that only installs does without."""

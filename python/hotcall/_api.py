@@ -7,10 +7,13 @@ import time
 from _ctypes import CFuncPtr as _CFuncPtr
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
 
+# What type checkers take for true: the module of types takes longer to import than all of this one.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hotcall._facts import Callback, Explanation, Shape, Status
+    from typing import Any
+
+    from hotcall._facts import Callback, Explanation, Gil, Shape, Status
 
 STARTED = time.monotonic()
 """When hotcall was imported."""
@@ -25,14 +28,6 @@ else:
     _native.configure(os.environ.get("HOTCALL", ""))
 
 
-Gil = Literal["release", "lend", "hold"]
-"""Who has the GIL during a foreign call.
-
-``release``: nobody, as with ctypes. ``lend``: the caller; but it is taken away when the call
-lasts or foreign code asks for it. ``hold``: the caller, by the user's word that the function is
-short, does not block and does not wait for another Python thread. Functions of ``PyDLL`` always
-hold it.
-"""
 _POLICIES = ("release", "lend", "hold")
 
 

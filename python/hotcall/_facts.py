@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Gil = Literal["release", "lend", "hold"]
+"""Who has the GIL during a foreign call.
+
+``release``: nobody, as with ctypes. ``lend``: the caller; but it is taken away when the call
+lasts or foreign code asks for it. ``hold``: the caller, by the user's word that the function is
+short, does not block and does not wait for another Python thread. Functions of ``PyDLL`` always
+hold it.
+"""
 
 
 @dataclass(frozen=True)
