@@ -16,7 +16,7 @@ from ctypes import (
 
 import pytest
 from columnkit import COUNT, DOUBLES, cos_of, each, expect_loops, loops
-from conftest import LONG, SEED, Seen, describe, observe
+from conftest import LONG, SEED, Seen, describe, observe, python, total_calls
 from gilkit import declared
 
 import hotcall
@@ -313,3 +313,33 @@ def test_functions_that_hold_the_gil_and_report_errors(way):
     cos = cos_of(None, PyDLL)
     assert hotcall.map(cos, DOUBLES) == [math.cos(x) for x in DOUBLES]
     expect_loops(cos, way, 0)
+
+
+def test_calls_of_loops_are_counted(way, lib):
+    """Where calls are counted, those of a loop are too; elsewhere no figure moves."""
+    add = declared(lib, "add_one", c_int)
+    numbers = array.array("i", range(COUNT))
+    hotcall.map(add, numbers)
+    before = total_calls()
+    hotcall.map(add, numbers)
+    assert total_calls() - before == (COUNT if way == "installed" and hotcall.stats()["counting"] else 0)
+
+
+def test_results_that_there_is_no_memory_for(way):
+    """A loop that needs more than there is ends with MemoryError, and not the process."""
+    finished = python(
+        """if True:
+        import array, ctypes, resource, hotcall
+        hotcall.install()
+        function = ctypes.CDLL(None).labs
+        function.argtypes, function.restype = [ctypes.c_long], ctypes.c_long
+        numbers = array.array("l", [5]) * 20_000_000
+        size = int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(resource.RLIMIT_AS, (size + (16 << 20), -1))
+        try:
+            print(len(hotcall.map(function, numbers)))
+        except MemoryError as error:
+            print("MemoryError")
+        """
+    )
+    assert (finished.returncode, finished.stdout) == (0, "MemoryError\n"), finished.stderr

@@ -19,6 +19,7 @@ use hotcall::Machine;
 use hotcall_asm::Stub;
 use hotcall_tracer::{Host, Live, Mem};
 use pyo3::prelude::*;
+use pyo3::types::PyTupleMethods;
 
 use super::columns::{Column, View};
 use super::shapes::{Form, compile};
@@ -127,10 +128,20 @@ impl Native {
             if done == self.count {
                 break;
             }
-            py.check_signals().map_err(|error| (done, error))?;
+            if let Err(error) = py.check_signals() {
+                self.count_calls(done);
+                return Err((done, error));
+            }
         }
-        RULE_CALLS.fetch_add(self.count as u64, Relaxed);
+        self.count_calls(done);
         self.results(py).map_err(|error| (self.count, error))
+    }
+
+    /// Counts calls, if they are counted. The GIL is held.
+    fn count_calls(&self, calls: usize) {
+        if self.runtime.options.count {
+            RULE_CALLS.fetch_add(calls as u64, Relaxed);
+        }
     }
 
     /// Does turns from `done` on, until all are done or so much time has passed;
@@ -239,7 +250,10 @@ impl Made {
             ResultRule::Simple(_) => Some(Item::Word),
             _ => return None,
         };
-        let mut kept = vec![0; count];
+        let mut kept = Vec::new();
+        // Where there is no memory for it, Python says so.
+        kept.try_reserve_exact(count).ok()?;
+        kept.resize(count, 0_u64);
         self.place(kept.as_mut_ptr().expose_provenance() as u64, size_of::<u64>() as isize)?;
         Some(kept)
     }
@@ -267,8 +281,7 @@ impl Made {
             }
             Column::Same(object) => (unbox(runtime, arg, [object.as_ptr() as u64])?, 0),
             Column::Objects(objects) => {
-                let objects = handle(objects.bind(py).as_any()).items();
-                let objects = objects.into_iter().map(Object::address);
+                let objects = objects.bind(py).iter_borrowed().map(|item| item.as_ptr() as u64);
                 (unbox(runtime, arg, objects)?, size_of::<u64>() as isize)
             }
         };
@@ -280,13 +293,22 @@ impl Made {
 }
 
 /// The words of objects; none if one of them cannot be passed as one.
-fn unbox(runtime: &Runtime, arg: &Arg, objects: impl IntoIterator<Item = u64>) -> Option<Vec<u64>> {
+fn unbox(
+    runtime: &Runtime,
+    arg: &Arg,
+    objects: impl IntoIterator<Item = u64, IntoIter: ExactSizeIterator>,
+) -> Option<Vec<u64>> {
     // SAFETY: the rules load from objects what they have tested to be there, and the
     // columns keep them alive.
     let mut machine = unsafe { Machine::new() };
     let mut live = Live { host: &mut machine };
-    let word = |object| turns::unbox(&mut live, &runtime.known, arg, object);
-    objects.into_iter().map(word).collect()
+    let objects = objects.into_iter();
+    let mut words = Vec::new();
+    words.try_reserve_exact(objects.len()).ok()?;
+    for object in objects {
+        words.push(turns::unbox(&mut live, &runtime.known, arg, object)?);
+    }
+    Some(words)
 }
 
 /// Whether integers of 64 bits are all exact as doubles, having 53 bits at most.
