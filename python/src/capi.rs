@@ -81,6 +81,9 @@ unsafe extern "C-unwind" {
 /// Source: PEP 590.
 pub(crate) const ARGUMENTS_OFFSET: u64 = 1 << 63;
 
+/// One argument, by itself. Source: CPython's methodobject.h.
+pub(crate) const ONE_ARGUMENT: u64 = 0x8;
+
 /// Arguments as an array. Source: CPython's methodobject.h.
 pub(crate) const FASTCALL: u64 = 0x80;
 

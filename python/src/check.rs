@@ -83,6 +83,11 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
             }
         }
     }
+    let method = look(py, "_ctypes", "addressof").map_err(fail)?;
+    let module = py.import("_ctypes").map_err(fail)?.as_ptr() as u64;
+    let class = handle(method.get_type().as_any()).word(layout::TYPE_VECTORCALL_OFFSET);
+    row("method.self", handle(&method).word(layout::METHOD_SELF), module)?;
+    row("method.vectorcall", class, layout::METHOD_VECTORCALL.offset as u64)?;
     let capsule = PyCapsule::new_with_value(py, 7_u64, c"hotcall").map_err(fail)?;
     let pointer = capsule.pointer_checked(Some(c"hotcall")).map_err(fail)?.as_ptr() as u64;
     row("capsule.pointer", handle(&capsule).word(layout::CAPSULE_POINTER), pointer)?;

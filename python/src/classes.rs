@@ -260,8 +260,14 @@ impl Classes {
         true
     }
 
-    /// How a structure or union is passed by value, if that is known.
+    /// How a structure or union is passed by value, if that is known: read from what
+    /// ctypes says of it, but for a class that was learned as it is.
     pub(crate) fn passing(&self, layout: &Layout, class: Object) -> Option<&'static StructType> {
+        let version = class.word(layout::TYPE_VERSION) as u32;
+        let as_it_is = |known: &Found<'_>| version != 0 && known.version == Some(version);
+        if let Some(known) = self.find(class.address()).filter(as_it_is) {
+            return known.passing;
+        }
         let is_union = class.word(layout::OB_TYPE) == self.landmarks.union_class;
         records::passing(layout, class, is_union)
     }

@@ -131,6 +131,10 @@ pub(crate) const CAPSULE_POINTER: Field = Field::new("capsule.pointer", 16, Mem:
 pub(crate) const METHOD_DEF: Field = Field::new("method.def", 16, Mem::I64);
 /// What a built-in method is bound to.
 pub(crate) const METHOD_SELF: Field = Field::new("method.self", 24, Mem::I64);
+/// The module of a built-in function.
+pub(crate) const METHOD_MODULE: Field = Field::new("method.module", 32, Mem::I64);
+/// The vectorcall pointer of a built-in function.
+pub(crate) const METHOD_VECTORCALL: Field = Field::new("method.vectorcall", 48, Mem::I64);
 /// The C table entry of a get-set descriptor.
 pub(crate) const GETSET_DEF: Field = Field::new("getset.def", 40, Mem::I64);
 /// The setter in such an entry.

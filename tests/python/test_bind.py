@@ -46,19 +46,60 @@ def both(function, bound, *args, **kwargs):
 
 
 @pytest.mark.parametrize("loader", [ctypes.CDLL, ctypes.PyDLL])
+@pytest.mark.parametrize("when", [None, *DECLARATIONS])
 @pytest.mark.parametrize("name", DECLARATIONS)
-def test_outcomes_are_those_of_the_function(name, loader, fixture_path):
-    """Results, and errors with their texts, for every number and type of arguments, with keywords and without."""
+def test_outcomes_are_those_of_the_function(name, when, loader, fixture_path):
+    """Results, and errors with their texts, for every number and type of arguments, with keywords and without.
+
+    What was declared when the function was bound makes no difference.
+    """
     library = loader(fixture_path)
     function = library["record_i"]
-    bound = hotcall.bind(function)
     c_int64.in_dll(library, "answer_i").value = -0x123456789
+    if when:
+        function.argtypes, function.restype = DECLARATIONS[when]
+    bound = hotcall.bind(function)
     function.argtypes, function.restype = DECLARATIONS[name]
     outcomes = set()
     for args in ARGUMENTS:
         for kwargs in KEYWORDS:
             outcomes.add(both(function, bound, *args, **kwargs)[0])
     assert outcomes == {"raised", "returned"}
+
+
+def site(text):
+    """A function with one call of `f` in it, as often as it takes to specialise the call, and in C as well."""
+    scope = {}
+    exec(f"def run(f, x):\n    for _ in range(20):\n        result = {text}\n    return result", scope)
+    return scope["run"]
+
+
+@pytest.mark.parametrize("argtypes", [[c_int], [], [c_int, c_int], None])
+@pytest.mark.parametrize(
+    "text", ["f(x)", "f()", "f(x, x)", "f(a=x)", "f(x, a=x)", "f(*[x])", "f(**{'a': x})", "list(map(f, [x, x]))", "max([x], key=f)"]
+)
+def test_call_sites(text, argtypes, lib):
+    """However a call is written, and by whatever path CPython makes it, it is that of the function."""
+    function = lib["add_one"]
+    # With nothing declared it may be called with nothing, and gives anything.
+    function.argtypes, function.restype = argtypes, c_int if argtypes else None
+    bound = hotcall.bind(function)
+    for x in (5, -1, True, 2**40, 1.5, None, b"x", c_int(7), object):
+        assert observe(site(text), bound, x) == observe(site(text), function, x)
+
+
+@pytest.mark.parametrize("argtypes", [[c_int], None])
+def test_references_are_counted_as_for_the_function(argtypes, lib):
+    function = lib["add_one"]
+    function.argtypes = argtypes
+    bound, argument = hotcall.bind(function), c_int(5)
+    call = site("f(x)")
+    call(bound, argument)
+    before = [sys.getrefcount(each) for each in (function, bound, argument)]
+    for _ in range(100):
+        call(bound, argument)
+        observe(bound, argument, argument, a=1)
+    assert [sys.getrefcount(each) for each in (function, bound, argument)] == before
 
 
 def test_it_follows_the_declaration(lib):

@@ -1,5 +1,7 @@
 //! `byref`: the built-in function gets a table entry of its own, with a cheaper
-//! calling convention where ctypes takes a tuple of arguments.
+//! calling convention where ctypes takes a tuple of arguments: CPython hands a
+//! single argument over as it is, and all other calls come in by the vectorcall
+//! pointer, as for functions that are bound (`bound`).
 //!
 //! # Safety
 //! As for the module above.
@@ -11,16 +13,14 @@ use hotcall_tracer::{Field, Mem};
 use pyo3::prelude::*;
 
 use super::data;
-use crate::capi::{self, FASTCALL_WITH_KEYWORDS, Method};
+use crate::capi::{self, ARGUMENTS_OFFSET, Method, ONE_ARGUMENT};
+use crate::enter::Vectorcall;
 use crate::hook::{Original, Place};
 use crate::kinds::handle;
-use crate::layout::{self, CDATA_POINTER, Layout, METHOD_DEF, METHOD_SELF};
+use crate::layout::{
+    self, CDATA_POINTER, Layout, METHOD_DEF, METHOD_MODULE, METHOD_SELF, METHOD_VECTORCALL,
+};
 use crate::raw::{Object, Owned};
-
-/// How CPython calls a built-in function, chosen by the flags of its table entry.
-const METHOD_CALL: Field = Field::new("method.call", 48, Mem::I64);
-/// The module of a built-in function.
-const METHOD_MODULE: Field = Field::new("method.module", 32, Mem::I64);
 
 static DEFINITION: Original = Original::new();
 static CALL: Original = Original::new();
@@ -51,27 +51,22 @@ pub(super) fn rows_hold(py: Python<'_>, layout: &Layout) -> PyResult<bool> {
 /// The places in the built-in function, if it is one still.
 pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     static BYREF: OnceLock<Option<Py<PyAny>>> = OnceLock::new();
-    let print = py.import("builtins")?.getattr("print")?;
-    let found = py.import("_ctypes")?.getattr("byref")?;
+    let ctypes = py.import("_ctypes")?;
+    let found = ctypes.getattr("byref")?;
+    let another = ctypes.getattr("addressof")?;
     let byref = BYREF.get_or_init(|| {
-        let is_builtin = found.get_type_ptr() == print.get_type_ptr();
+        let is_builtin = found.get_type_ptr() == another.get_type_ptr();
         is_builtin.then(|| found.unbind())
     });
     let Some(byref) = byref.as_ref().map(|byref| handle(byref.bind(py))) else {
         return Ok(Vec::new());
     };
-    let definition = |function: Object| -> Method {
-        // SAFETY: the table entry of a built-in function.
-        unsafe { *(function.word(METHOD_DEF) as *const Method) }
-    };
-    if definition(handle(&print)).flags & 0xffff_ffff != FASTCALL_WITH_KEYWORDS {
-        return Ok(Vec::new());
-    }
+    // SAFETY: the table entry of a built-in function.
+    let definition = unsafe { *(byref.word(METHOD_DEF) as *const Method) };
     static OURS: OnceLock<u64> = OnceLock::new();
     let ours = *OURS.get_or_init(|| {
-        let function = call as unsafe extern "C-unwind" fn(u64, *const u64, isize, u64) -> u64;
-        let function = function as usize as u64;
-        let made = Method { function, flags: FASTCALL_WITH_KEYWORDS, ..definition(byref) };
+        let function = of_one as unsafe extern "C-unwind" fn(u64, u64) -> u64 as usize as u64;
+        let made = Method { function, flags: ONE_ARGUMENT, ..definition };
         // SAFETY: the function's own table entry, and what it was made with.
         let plain = unsafe {
             capi::PyCFunction_NewEx(
@@ -86,25 +81,36 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     if PLAIN.load(Relaxed) == 0 {
         return Err(PyErr::fetch(py));
     }
-    let by_array = handle(&print).word(METHOD_CALL);
     Ok(vec![
         Place::new(byref, METHOD_DEF, &DEFINITION, ours),
-        Place::new(byref, METHOD_CALL, &CALL, by_array),
+        Place::new(byref, METHOD_VECTORCALL, &CALL, call as Vectorcall as usize as u64),
     ])
 }
 
-unsafe extern "C-unwind" fn call(_module: u64, args: *const u64, count: isize, names: u64) -> u64 {
-    if count == 1 && names == 0 {
-        // SAFETY: there is one argument.
-        let argument = unsafe { *args };
-        // SAFETY: an argument of this call.
-        let reference = reference(unsafe { Object::at(argument) });
-        if reference != 0 {
-            return reference;
-        }
+/// What CPython calls where it knows that a built-in function of one argument gets one.
+unsafe extern "C-unwind" fn of_one(_module: u64, argument: u64) -> u64 {
+    // SAFETY: an argument of this call.
+    match reference(unsafe { Object::at(argument) }) {
+        // SAFETY: as above.
+        0 => unsafe { plainly(&raw const argument as u64, 1, 0) },
+        reference => reference,
     }
-    // SAFETY: a built-in function, and the arguments of this call.
-    unsafe { capi::PyObject_Vectorcall(PLAIN.load(Relaxed), args, count as u64, names) }
+}
+
+/// What everybody else calls.
+unsafe extern "C-unwind" fn call(_byref: u64, args: u64, count: u64, names: u64) -> u64 {
+    if count & !ARGUMENTS_OFFSET == 1 && names == 0 {
+        // SAFETY: there is one argument.
+        return unsafe { of_one(0, *(args as *const u64)) };
+    }
+    // SAFETY: the arguments of this call.
+    unsafe { plainly(args, count & !ARGUMENTS_OFFSET, names) }
+}
+
+/// Calls the function as it was.
+unsafe fn plainly(args: u64, count: u64, names: u64) -> u64 {
+    // SAFETY: a built-in function, and the arguments of a call.
+    unsafe { capi::PyObject_Vectorcall(PLAIN.load(Relaxed), args as *const u64, count, names) }
 }
 
 /// A reference to an instance of ctypes; 0 if it is none, or without memory.
