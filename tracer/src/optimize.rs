@@ -11,15 +11,16 @@ use crate::verify::verify;
 
 /// Runs every pass once, in the order in which they feed each other.
 pub fn optimize(trace: Trace) -> Trace {
-    let passes: [fn(&Trace) -> Trace; 4] = [number::number, guards::guards, fold::fold, dead::dead];
+    let passes: [fn(Trace) -> Trace; 4] = [number::number, guards::guards, fold::fold, dead::dead];
     passes.iter().fold(trace, |trace, pass| {
-        let next = pass(&trace);
-        debug_assert_eq!(verify(&next), Ok(()), "a pass broke the trace\n{trace}\n{next}");
+        let before = cfg!(debug_assertions).then(|| trace.to_string());
+        let next = pass(trace);
+        debug_assert_eq!(verify(&next), Ok(()), "a pass broke the trace\n{before:?}\n{next}");
         next
     })
 }
 
-/// Copies a trace instruction by instruction, renaming operands on the way.
+/// Takes a trace over instruction by instruction, renaming operands on the way.
 struct Rewriter {
     out: Trace,
     /// For each old value, what it is called in `out`.
@@ -27,17 +28,19 @@ struct Rewriter {
 }
 
 impl Rewriter {
-    fn new() -> Rewriter {
-        Rewriter { out: Trace::default(), names: Vec::new() }
+    /// A rewriter of so many instructions.
+    fn new(insts: usize) -> Rewriter {
+        let out = Trace { insts: Vec::with_capacity(insts) };
+        Rewriter { out, names: Vec::with_capacity(insts) }
     }
 
     /// The next old instruction, with its operands renamed.
-    fn renamed(&self, inst: &Inst) -> Inst {
-        let args = inst.args.iter().map(|arg| self.names[arg.index()]).collect();
-        Inst { op: inst.op, args, data: inst.data.clone() }
+    fn renamed(&self, mut inst: Inst) -> Inst {
+        inst.args.iter_mut().for_each(|arg| *arg = self.names[arg.index()]);
+        inst
     }
 
-    /// Copies the next old instruction, renamed by [`Self::renamed`].
+    /// Keeps the next old instruction, renamed by [`Self::renamed`].
     fn keep(&mut self, inst: Inst) -> Val {
         let val = self.out.push(inst.op, inst.args, inst.data);
         self.names.push(val);

@@ -3,7 +3,7 @@
 use crate::ir::{Effect, Op, Trace};
 use crate::optimize::Rewriter;
 
-pub(super) fn dead(trace: &Trace) -> Trace {
+pub(super) fn dead(trace: Trace) -> Trace {
     let mut live = vec![false; trace.insts.len()];
     for (index, inst) in trace.insts.iter().enumerate().rev() {
         // Parameters are the stub's entry: they stay, used or not.
@@ -15,8 +15,8 @@ pub(super) fn dead(trace: &Trace) -> Trace {
             inst.args.iter().for_each(|arg| live[arg.index()] = true);
         }
     }
-    let mut rewriter = Rewriter::new();
-    for (inst, live) in trace.insts.iter().zip(live) {
+    let mut rewriter = Rewriter::new(trace.insts.len());
+    for (inst, live) in trace.insts.into_iter().zip(live) {
         match live {
             true => {
                 rewriter.keep(rewriter.renamed(inst));

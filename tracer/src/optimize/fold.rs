@@ -9,9 +9,9 @@ use crate::ir::{Effect, Inst, Mem, Op, Trace, Val};
 use crate::optimize::Rewriter;
 use crate::semantics::{holds, pure};
 
-pub(super) fn fold(trace: &Trace) -> Trace {
-    let mut rewriter = Rewriter::new();
-    for inst in &trace.insts {
+pub(super) fn fold(trace: Trace) -> Trace {
+    let mut rewriter = Rewriter::new(trace.insts.len());
+    for inst in trace.insts {
         let inst = rewriter.renamed(inst);
         match simplify(&rewriter.out, &inst) {
             Some(Folded::Constant(word)) => {

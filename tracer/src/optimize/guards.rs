@@ -10,10 +10,12 @@ use crate::optimize::Rewriter;
 use crate::optimize::fold::known;
 use crate::semantics::holds;
 
-pub(super) fn guards(trace: &Trace) -> Trace {
-    let mut rewriter = Rewriter::new();
-    for (index, inst) in trace.insts.iter().enumerate() {
-        if inst.effect() == Effect::Exit && implied(trace, index) {
+pub(super) fn guards(trace: Trace) -> Trace {
+    let is_implied = |index| is_guard(&trace.insts[index]) && implied(&trace, index);
+    let implied: Vec<bool> = (0..trace.insts.len()).map(is_implied).collect();
+    let mut rewriter = Rewriter::new(trace.insts.len());
+    for (inst, implied) in trace.insts.into_iter().zip(implied) {
+        if implied {
             rewriter.drop();
             continue;
         }
@@ -27,6 +29,10 @@ pub(super) fn guards(trace: &Trace) -> Trace {
         }
     }
     rewriter.out
+}
+
+fn is_guard(inst: &Inst) -> bool {
+    inst.effect() == Effect::Exit
 }
 
 /// The value that `inst` found equal to a constant, its second operand.
@@ -46,12 +52,11 @@ fn rename(rewriter: &mut Rewriter, from: Val, to: Val) {
 /// one of the same run.
 fn implied(trace: &Trace, index: usize) -> bool {
     let guard = &trace.insts[index];
-    let is_guard = |inst: &&Inst| inst.effect() == Effect::Exit;
-    let earlier = trace.insts[..index].iter().filter(is_guard);
+    let earlier = trace.insts[..index].iter().filter(|inst| is_guard(inst));
     let run = trace.insts[index + 1..]
         .iter()
         .take_while(|inst| matches!(inst.effect(), Effect::Pure | Effect::Exit))
-        .filter(is_guard);
+        .filter(|inst| is_guard(inst));
     // Of two equal guards the earlier one stays, so a later one must imply strictly.
     earlier.into_iter().any(|by| implies(trace, by, guard))
         || run.into_iter().any(|by| implies(trace, by, guard) && !implies(trace, guard, by))
