@@ -43,6 +43,11 @@ impl Lower<'_> {
     /// Writes `val` to `field` of the object at `base`.
     pub(crate) fn store_field(&mut self, base: Val, val: Val, field: &Field) {
         let at = self.address(base, field, CONSTANT);
+        if let Some(number) = self.plan.added_in_place(self.trace, val) {
+            let short = i8::try_from(number).is_ok();
+            let code = if short { Code::Add_rm64_imm8 } else { Code::Add_rm64_imm32 };
+            return self.asm.mi(code, at, number);
+        }
         if let Some(word) = constant(self.trace, val)
             && self.store_number(field.mem, at, word)
         {
@@ -140,6 +145,11 @@ impl Lower<'_> {
         if op == Op::Mul {
             let a = self.read(a, PASSING);
             return self.asm.rri(Code::Imul_r64_rm64_imm32, out.full(), a.full(), number);
+        }
+        if let (Op::Add, Source::Reg(from)) = (op, self.source(a))
+            && from != out
+        {
+            return self.asm.lea(out, At::new(from, number));
         }
         self.copy(out, a);
         self.add_number(op, out, number);

@@ -6,7 +6,7 @@
 //! | stage | file | question |
 //! |---|---|---|
 //! | interface | `interface` | How is it entered and left? |
-//! | plan | `plan` | What is emitted, what is folded, how long does each value live? |
+//! | plan | `plan`, `fold` | What is emitted, what is folded, how long does each value live? |
 //! | allocation | `alloc` | In which register or slot does each value live? |
 //! | frame | `frame` | What is saved, and where? |
 //! | lowering | `lower`, `entrance`, `turns`, `arith`, `guards`, `calls`, `parmove`, `tails` | Which instructions? |
@@ -31,6 +31,7 @@ pub mod debug;
 mod disasm;
 mod emit;
 mod entrance;
+mod fold;
 mod frame;
 mod guarded;
 mod guards;

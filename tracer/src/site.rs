@@ -158,6 +158,7 @@ impl<S: Clone> Site<S> {
     }
 
     /// Counts a call that arrived on the generic path and says what to do.
+    #[inline]
     pub fn plan(&self) -> Plan {
         let refused = self.refused_in_row.load(Relaxed) >= self.limits.refusals;
         if refused && self.decline(false).is_some() {

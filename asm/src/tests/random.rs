@@ -84,6 +84,7 @@ impl<'a, 'u> Random<'a, 'u> {
             4 | 5 => self.compute().map(drop),
             6 => self.convert().map(drop),
             7 | 8 if !self.affected => self.guard(),
+            7 if self.u.ratio(1, 3)? => self.add_in_memory(),
             7 => self.store(),
             8 => self.ret_if(),
             9 if self.u.ratio(1, 3)? => self.help_if(),
@@ -241,6 +242,21 @@ impl<'a, 'u> Random<'a, 'u> {
         let (base, field) = (self.pointer()?, self.field()?);
         let val = self.value(field.mem.ty())?;
         self.builder.store(base, field, val);
+        self.words.push(0);
+        Ok(())
+    }
+
+    /// Adds to a word in memory; now and then something else comes between.
+    fn add_in_memory(&mut self) -> Result<()> {
+        let (base, field) = (self.pointer()?, self.field()?);
+        let field = Field { mem: Mem::I64, ..field };
+        let word = self.push(Op::Load, vec![base], Data::Field(field), 0);
+        let number = self.number()?;
+        let sum = self.pure(Op::Add, vec![word, number]);
+        if self.u.ratio(1, 3)? {
+            self.step()?;
+        }
+        self.builder.store(base, field, sum);
         self.words.push(0);
         Ok(())
     }

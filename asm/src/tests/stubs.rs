@@ -4,7 +4,7 @@
 use std::arch::naked_asm;
 
 use hotcall_core::Abi;
-use hotcall_tracer::{Backend, Op, Refusal, Trace};
+use hotcall_tracer::{Backend, Field, Mem, Op, Refusal, Trace, Val};
 
 use super::Builder;
 use super::enter::enter;
@@ -68,6 +68,42 @@ fn a_chain_hands_on_what_it_was_entered_with() {
         assert_eq!(run(4), MISSED);
         let events = world(|world| std::mem::take(&mut world.events));
         assert_eq!(events, [Event::Fallback(vec![100, 4, 7, 1000])]);
+    }
+}
+
+#[test]
+fn a_word_is_added_in_place_unless_something_comes_between() {
+    const WORD: Field = Field::new("word", 8, Mem::I64);
+    type Between = fn(&mut Builder, Val);
+    let nothing: Between = |_, _| {};
+    let reads: Between = |b, memory| {
+        b.load(memory, WORD);
+    };
+    let writes: Between = |b, memory| {
+        let hundred = b.number(100);
+        b.store(memory, WORD, hundred);
+    };
+    for (between, in_place) in [(nothing, true), (reads, true), (writes, false)] {
+        for number in [1, 1000, -5, 1 << 40] {
+            // The second parameter is the address as well, which the code does not know.
+            let (mut b, [memory, same]) = Builder::new();
+            let word = b.load(memory, WORD);
+            let added = b.number(i64::cast_unsigned(number));
+            let sum = b.op(Op::Add, &[word, added]);
+            between(&mut b, same);
+            b.store(memory, WORD, sum);
+            let stub = Jit::default().compile(&b.ret(same), 0).unwrap();
+            let mut words = [0_i64, 7, 0];
+            let address = words.as_mut_ptr().expose_provenance() as u64;
+            // SAFETY: the stub writes the second word at this address.
+            unsafe { enter(Abi::HOST, stub.entry(), &[address, address, 0, 0, 0, 0]) };
+            // SAFETY: the word is there; the stub has written it.
+            let after = unsafe { words.as_ptr().wrapping_add(1).read_volatile() };
+            assert_eq!(after, 7 + number);
+            let fits = i32::try_from(number).is_ok();
+            let text = stub.disassemble();
+            assert_eq!(text.contains("add qword ptr [rdi+8]"), in_place && fits, "{text}");
+        }
     }
 }
 

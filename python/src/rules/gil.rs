@@ -69,10 +69,10 @@ pub(super) fn give<'a, O: Ops>(
     let state = lending.current.load(o);
     o.store(record, STATE, state);
     o.store(record, FUNCTION, function);
-    let desk = o.symbol(&lending.desk);
-    o.store(desk, LENDER, record);
     let none = o.constant(0);
     lending.current.store(o, none);
+    let desk = o.symbol(&lending.desk);
+    o.store(desk, LENDER, record);
     let one = o.constant(1);
     let lent = o.add(turn, one);
     o.store(record, TURN, lent);
