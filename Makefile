@@ -37,10 +37,10 @@ test-python: wheel
 test-suite: wheel
 	@$(LANE) suite $(EACH) $(LANES)/suite.sh
 
-# Both layouts of objects that there are: what the kernel denies has nothing else to do with the version.
-test-denied: export HOTCALL_PYTHONS := $(or $(HOTCALL_PYTHONS),3.11 3.13)
+# Each way to deny memory with one of the two layouts of objects: what the kernel denies has nothing to do with the version.
 test-denied: wheel
-	@$(LANE) denied $(EACH) $(LANES)/denied.sh
+	@HOTCALL_PYTHONS="$(or $(HOTCALL_PYTHONS),3.11)" HOTCALL_DENY=mdwe $(LANE) denied-mdwe $(EACH) $(LANES)/denied.sh
+	@HOTCALL_PYTHONS="$(or $(HOTCALL_PYTHONS),3.13)" HOTCALL_DENY=seccomp $(LANE) denied-seccomp $(EACH) $(LANES)/denied.sh
 
 # The versions that there are records of.
 test-instructions: export HOTCALL_PYTHONS := $(or $(HOTCALL_PYTHONS),3.11 3.13)

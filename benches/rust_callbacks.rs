@@ -24,7 +24,7 @@ use ways::{Way, compare};
 macro_rules! case {
     (@ $arg:ident $($rust:tt)*) => { $($rust)* };
     (# $($arg:ident)*) => { [$(stringify!($arg)),*].len() };
-    ($effort:expr, fn($($arg:ident)*), $variant:ident $rust:ident, $body:expr) => {{
+    ($criterion:expr, fn($($arg:ident)*), $variant:ident $rust:ident, $body:expr) => {{
         type Function = unsafe extern "C" fn($(case!(@ $arg $rust)),*) -> $rust;
         extern "C" fn direct($($arg: $rust),*) -> $rust {
             $body
@@ -55,7 +55,7 @@ macro_rules! case {
         let run = |name, address: *const c_void| {
             // SAFETY: all are addresses of functions of this type.
             let function: Function = unsafe { std::mem::transmute(black_box(address)) };
-            let run = move |calls: u32| {
+            let run = move |calls: u64| {
                 let start = Instant::now();
                 let mut last = 0 as $rust;
                 for index in 0..calls {
@@ -76,14 +76,14 @@ macro_rules! case {
             run("libffi", *libffi.code_ptr() as *const c_void),
         ];
         let gains = [("libffi", "typed"), ("libffi", "values")];
-        compare(typed.signature(), &mut ways, &gains, $effort);
+        compare($criterion, typed.signature(), &mut ways, &gains);
     }};
 }
 
 fn main() {
-    let effort = ways::effort();
-    case!(effort, fn(a), I32 i32, a.wrapping_add(1));
-    case!(effort, fn(a b), I64 i64, i64::from(a > b) - i64::from(a < b));
-    case!(effort, fn(a), F64 f64, a * 0.5);
-    case!(effort, fn(a b c d e f), I32 i32, a ^ b ^ c ^ d ^ e ^ f);
+    let criterion = &mut ways::criterion();
+    case!(criterion, fn(a), I32 i32, a.wrapping_add(1));
+    case!(criterion, fn(a b), I64 i64, i64::from(a > b) - i64::from(a < b));
+    case!(criterion, fn(a), F64 f64, a * 0.5);
+    case!(criterion, fn(a b c d e f), I32 i32, a ^ b ^ c ^ d ^ e ^ f);
 }

@@ -3,7 +3,8 @@
 //! in one process, so that each round compares them under equal conditions.
 //!
 //! `cargo bench` prints for each way the least time of a call, then its ratio
-//! by the least times and in the median of the rounds. With `--test` it only
+//! by the least times and in the median of the rounds, and what criterion says of
+//! it, also of changes since an earlier run. With `--test` it only
 //! shows that it runs.
 
 mod ways;
@@ -63,7 +64,7 @@ macro_rules! for_each {
 /// all of one type. All but libffi read the arguments from values, and all of
 /// them end with the result in a register.
 macro_rules! case {
-    ($effort:expr, $fixture:ident($($arg:ident)*), $variant:ident $rust:ident) => {{
+    ($criterion:expr, $fixture:ident($($arg:ident)*), $variant:ident $rust:ident) => {{
         type Prototype = fn($(for_each!($arg $rust)),*) -> $rust;
         let args = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(|number: f64| Value::$variant(number as $rust));
         let args = &args[..[$(stringify!($arg)),*].len()];
@@ -107,13 +108,13 @@ macro_rules! case {
                 result
             }),
         ];
-        compare(&signature, &mut ways, &[("ffi_call", "stub")], $effort);
+        compare($criterion, &signature, &mut ways, &[("ffi_call", "stub")]);
     }};
 }
 
 fn main() {
-    let effort = ways::effort();
-    case!(effort, fix_add(a b), I32 i32);
-    case!(effort, fix_half(a), F64 f64);
-    case!(effort, fix_six(a b c d e f), I32 i32);
+    let criterion = &mut ways::criterion();
+    case!(criterion, fix_add(a b), I32 i32);
+    case!(criterion, fix_half(a), F64 f64);
+    case!(criterion, fix_six(a b c d e f), I32 i32);
 }
