@@ -119,9 +119,10 @@ fn entry(look: Look) -> u64 {
 
 /// Calls the function that a built-in function, `this`, is bound to.
 unsafe extern "C-unwind" fn vectorcall(this: u64, args: u64, count: u64, names: u64) -> u64 {
-    // SAFETY: a built-in function that `bind` made is alive, and so is what it is
-    // bound to; the arguments of this call.
-    unsafe { enter(Object::at(this).word(METHOD_SELF), args, count, names) }
+    // SAFETY: a built-in function that `bind` made, which is alive.
+    let function = unsafe { Object::at(this) }.word(METHOD_SELF);
+    // SAFETY: what it is bound to is alive too; the arguments of this call.
+    unsafe { enter(function, args, count, names) }
 }
 
 /// Calls a function with one argument.

@@ -101,7 +101,9 @@ unsafe extern "C-unwind" fn of_one(_module: u64, argument: u64) -> u64 {
 unsafe extern "C-unwind" fn call(_byref: u64, args: u64, count: u64, names: u64) -> u64 {
     if count & !ARGUMENTS_OFFSET == 1 && names == 0 {
         // SAFETY: there is one argument.
-        return unsafe { of_one(0, *(args as *const u64)) };
+        let argument = unsafe { *(args as *const u64) };
+        // SAFETY: an argument of this call.
+        return unsafe { of_one(0, argument) };
     }
     // SAFETY: the arguments of this call.
     unsafe { plainly(args, count & !ARGUMENTS_OFFSET, names) }
