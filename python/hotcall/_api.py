@@ -67,6 +67,7 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
 
         cos = hotcall.bind(libm.cos)
 
+    Bind when ``argtypes`` is declared: a function of one argument is then handed it directly.
     It works whether hotcall is installed or not, and where it is off. Raises TypeError if it
     is not a ctypes function.
     """

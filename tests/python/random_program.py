@@ -35,7 +35,7 @@ class Program:
 
     def __init__(self, seed, hot):
         self.rng, self.hot, self.depth, self.failures = random.Random(seed), hot, 0, 0
-        self.log, self.callbacks = [], []
+        self.log, self.callbacks, self.kept = [], [], []
         self.library, self.held = CDLL(LIBRARY), PyDLL(LIBRARY)
         self.errno = CDLL(LIBRARY, use_errno=True)
         sys.unraisablehook = self.unraisable
@@ -134,6 +134,8 @@ class Program:
             function.argtypes = [self.rng.choice([c_int, c_short, c_long])]
         elif self.rng.random() < 0.3:
             function.errcheck = lambda result, function, args: (result, len(args))
+            # ctypes does not own the errcheck of a call that is under way.
+            self.kept.append(function.errcheck)
 
     def choose(self):
         """Chooses a policy, or installs or uninstalls hotcall."""
