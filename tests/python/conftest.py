@@ -203,7 +203,8 @@ def start_uninstalled():
     hotcall.uninstall()
     policy = hotcall.status().gil
     yield
-    hotcall.install(gil=policy)
+    if hotcall.status().gil != policy:
+        hotcall.install(gil=policy)
     hotcall.uninstall()
 
 
