@@ -194,7 +194,7 @@ def test_each_argument(kind, rng):
 @pytest.mark.parametrize("kind", RESULTS, ids=lambda kind: getattr(kind, "__name__", "None"))
 def test_each_result(kind, rng):
     """Each kind of result, of objects that ctypes takes for it."""
-    for _ in range(20):
+    for _ in range(10):
         results = [RESULTS[kind](rng) for _ in range(TIMES)]
         compare(lambda results=results: calls_of(kind, [c_int], [[1]] * TIMES, results))
 

@@ -224,7 +224,7 @@ def test_the_collector_sees_nothing(fixture_path):
     def scenario():
         function = returning(c_int64, fixture_path)
         outcomes = []
-        for step in range(20):
+        for step in range(10):
             results = [function(10**6 + step + more) for more in range(3)]
             outcomes.append(([len(gc.get_referrers(result)) for result in results], [gc.is_tracked(r) for r in results]))
             gc.collect()
@@ -305,9 +305,9 @@ def test_results_outlive_the_hook(fixture_path):
     """Installing and uninstalling at any time leaves what was returned as it is."""
     kept = []
     function = returning(c_int64, fixture_path)
-    for step in range(200):
+    for step in range(50):
         with hotcall.installed():
             kept += [function(10**6 + step), function(2**40 + step)]
             function(5), function(10**9)
         function(10**6)
-    assert kept == [value for step in range(200) for value in (10**6 + step, 2**40 + step)]
+    assert kept == [value for step in range(50) for value in (10**6 + step, 2**40 + step)]
