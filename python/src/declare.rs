@@ -16,7 +16,7 @@ use crate::kinds::{Converter, Kinds};
 use crate::layout::{self, InfoHome, Layout};
 use crate::observers::{self, Identity};
 use crate::parameters::Parameters;
-use crate::raw::Object;
+use crate::raw::{Object, Objects};
 use crate::refusals;
 
 pub(crate) const CDECL: u64 = 0x1;
@@ -267,7 +267,7 @@ impl Reader<'_> {
     }
 
     /// The converters of a function.
-    pub(crate) fn converters(&self, function: Object) -> Vec<Object> {
+    pub(crate) fn converters(&self, function: Object) -> Objects {
         let all = self.own_or(function, layout::FUNC_CONVERTERS, self.layout.info_converters);
         all.map(Object::items).unwrap_or_default()
     }
@@ -300,7 +300,7 @@ impl Reader<'_> {
             })
     }
 
-    fn args(&self, converters: Vec<Object>) -> Result<Vec<Arg>, Refusal> {
+    fn args(&self, converters: Objects) -> Result<Vec<Arg>, Refusal> {
         if converters.len() > MOST_ARGUMENTS {
             return Err(refusals::TOO_MANY);
         }

@@ -87,7 +87,7 @@ impl Object {
     }
 
     /// The items of an exact tuple.
-    pub(crate) fn items(self) -> Vec<Object> {
+    pub(crate) fn items(self) -> Objects {
         let tuple = self.0 as *mut ffi::PyObject;
         // SAFETY: the row that gave this handle holds a tuple.
         let size = unsafe { ffi::PyTuple_Size(tuple) };
@@ -97,6 +97,9 @@ impl Object {
             .collect()
     }
 }
+
+/// A few objects, as the items of a tuple.
+pub(crate) type Objects = SmallVec<[Object; 8]>;
 
 /// Gives up a reference to the object at `address`, for which no handle is used
 /// any more.

@@ -93,6 +93,51 @@ def test_the_function_object():
     compare(scenario)
 
 
+def test_classes_that_change_between_callbacks():
+    """What a class of functions, or of an argument, gets later is seen by the functions that are made from then on."""
+
+    def scenario():
+        class Late(Structure):
+            pass
+
+        class Named(Structure):
+            _fields_ = [("x", c_int), ("y", c_int)]
+
+        class Longer(Named):
+            pass
+
+        seen = []
+        for structure in (Late, Named, Longer):
+            Base = CFUNCTYPE(c_int, structure)
+            own = {"_flags_": Base._flags_, "_argtypes_": (c_int,), "_restype_": c_double}
+            Derived = type("Derived", (Base,), own)
+
+            def use(*, structure=structure, classes=(Base, Derived)):
+                for Function in classes:
+
+                    def work(Function=Function):
+                        function = Function(lambda arg: (seen.append(type(arg).__name__), sizeof(arg) + arg.x)[1])
+                        return [function(structure(3)) for _ in range(5)]
+
+                    seen.append(observe(work))
+
+            use()
+            for changed, name, value in (
+                (structure, "_fields_", [("x", c_double), ("y", c_double), ("z", c_double)]),
+                (structure, "name", 1),
+                (Base, "_argtypes_", (c_int,)),
+                (Base, "_restype_", None),
+                (Derived, "_argtypes_", (structure,)),
+                (Derived, "_flags_", 0),
+            ):
+                seen.append(observe(setattr, changed, name, value))
+                use()
+                use()
+        return seen
+
+    compare(scenario)
+
+
 @pytest.mark.parametrize("restype", [Pair, POINTER(c_int), c_int * 3, Nothing, int, "int"], ids=repr)
 def test_results_that_ctypes_refuses(restype):
     compare(lambda: observe(lambda: CFUNCTYPE(restype, c_int)(lambda x: x)))

@@ -30,6 +30,9 @@ impl Boxing {
     }
 }
 
+/// The versions of classes, in an order.
+pub(crate) type Versions = SmallVec<[u32; 4]>;
+
 /// What a native entry depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
@@ -56,6 +59,17 @@ impl Shape {
             },
         };
         Ok(Shape { args: args.collect::<Result<_, _>>()?, result })
+    }
+
+    /// The versions that a thunk's structures have, which are all that its shape
+    /// depends on but the classes themselves; none if one has no version.
+    pub(crate) fn versions(&self, thunk: Object) -> Option<Versions> {
+        let converters = thunk.object(layout::THUNK_CONVERTERS).map(Object::items);
+        let is_struct = |boxing| matches!(boxing, Boxing::Instance(CType::Struct(_)));
+        let structs = converters.unwrap_or_default().into_iter().zip(&self.args);
+        let structs = structs.filter(|&(_, &boxing)| is_struct(boxing)).map(|(class, _)| class);
+        let versions = structs.map(|class| class.word(layout::TYPE_VERSION) as u32);
+        versions.map(|version| (version != 0).then_some(version)).collect()
     }
 
     /// The C function that it is.

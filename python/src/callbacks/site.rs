@@ -13,9 +13,10 @@ use hotcall_asm::{Jit, Stub, Trampoline};
 use hotcall_core::Signature;
 use hotcall_tracer::{BuildWordHasher, Live, Recorder, Refusal, Symbol, Trace, optimize};
 
-use crate::callbacks::shape::Shape;
+use crate::callbacks::shape::{Shape, Versions};
 use crate::helpers;
 use crate::options::{Log, Options};
+use crate::raw::Object;
 use crate::rules::callback::callback;
 use crate::runtime::Runtime;
 
@@ -31,7 +32,7 @@ pub(crate) fn counter(options: &Options) -> Option<Symbol> {
     options.count.then(|| Symbol { name: "callbacks".into(), address })
 }
 
-/// Shapes that are remembered at most.
+/// Shapes, and classes of functions, that are remembered at most.
 const MOST_SHAPES: usize = 10_000;
 /// Trampolines that are kept at least before one is bound anew, and at most.
 const FEWEST_LEFT: usize = 64;
@@ -62,6 +63,14 @@ struct Thunk {
     trampoline: Option<Trampoline>,
 }
 
+/// A class of functions whose site is known.
+#[derive(Debug)]
+struct Class {
+    site: Arc<CallbackSite>,
+    /// Those of the structures that its functions take.
+    versions: Versions,
+}
+
 /// All callbacks of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Callbacks(Mutex<State>);
@@ -69,6 +78,8 @@ pub(crate) struct Callbacks(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     sites: HashMap<Shape, Arc<CallbackSite>, BuildWordHasher>,
+    /// By their version, which no other class has, nor this one when it has changed.
+    classes: HashMap<u64, Class, BuildWordHasher>,
     thunks: HashMap<u64, Thunk, BuildWordHasher>,
     /// Trampolines that their thunks have left, the oldest first.
     left: VecDeque<Trampoline>,
@@ -118,6 +129,26 @@ impl Callbacks {
         });
         state.sites.insert(shape, Arc::clone(&site));
         Ok(site)
+    }
+
+    /// The site of a new thunk, if its function is of a class with this version and
+    /// those of that class are known.
+    pub(crate) fn site_of_class(&self, version: u64, thunk: Object) -> Option<Arc<CallbackSite>> {
+        let state = self.state();
+        let Class { site, versions } = state.classes.get(&version)?;
+        (site.shape.versions(thunk).as_ref() == Some(versions)).then(|| Arc::clone(site))
+    }
+
+    /// Remembers the site of functions of the class with this version, 0 for none.
+    pub(crate) fn know_class(&self, version: u64, thunk: Object, site: &Arc<CallbackSite>) {
+        let versions = site.shape.versions(thunk).filter(|_| version != 0);
+        let Some(versions) = versions else { return };
+        let mut state = self.state();
+        if state.classes.len() == MOST_SHAPES {
+            // Most of these versions are past. The others are learned again.
+            state.classes.clear();
+        }
+        state.classes.insert(version, Class { site: Arc::clone(site), versions });
     }
 
     /// Remembers a thunk, with the function that C was given for it.

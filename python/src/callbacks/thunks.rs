@@ -8,17 +8,19 @@
 #![allow(unsafe_code, reason = "patches type slots and thunks of ctypes")]
 
 use std::ffi::{c_int, c_void};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use hotcall_asm::Trampoline;
+use hotcall_tracer::Refusal;
 use pyo3::prelude::*;
 
 use crate::callbacks::shape::Shape;
-use crate::callbacks::{Closure, closure, failures};
+use crate::callbacks::{CallbackSite, Closure, closure, failures};
 use crate::capi;
 use crate::hook::{self, Original};
 use crate::kinds::handle;
-use crate::layout::{self, CDATA_POINTER, MEMORY_WORD};
+use crate::layout::{self, CDATA_POINTER, MEMORY_WORD, TYPE_VERSION};
 use crate::raw::{Object, Owned};
 use crate::runtime::{Runtime, runtime};
 
@@ -85,9 +87,7 @@ impl Thunks {
         for thunk in existing {
             let thunk = thunk.object();
             if !runtime.callbacks.wake(thunk.address()) {
-                let site = Shape::of(&runtime.reader(), thunk);
-                let site = site.and_then(|shape| runtime.callbacks.site_of(shape));
-                runtime.callbacks.add(thunk.address(), site, None);
+                runtime.callbacks.add(thunk.address(), site_of(runtime, thunk), None);
             }
             redirect(thunk);
         }
@@ -188,11 +188,21 @@ unsafe extern "C-unwind" fn tp_new(class: u64, args: u64, kwargs: u64) -> u64 {
 /// Gives a function that ctypes has just made for a callable another address.
 fn adopt(runtime: &Runtime, function: Object) {
     let Some(thunk) = function.object(layout::FUNC_THUNK) else { return };
-    let site = Shape::of(&runtime.reader(), thunk);
-    let site = site.and_then(|shape| runtime.callbacks.site_of(shape));
+    let version = function.object(layout::OB_TYPE).map_or(0, |class| class.word(TYPE_VERSION));
+    let site = match runtime.callbacks.site_of_class(version, thunk) {
+        Some(site) => Ok(site),
+        None => site_of(runtime, thunk).inspect(|site| {
+            runtime.callbacks.know_class(version, thunk, site);
+        }),
+    };
     let trampoline = site.is_ok().then(|| trampoline(runtime, function, thunk)).flatten();
     runtime.callbacks.add(thunk.address(), site, trampoline);
     redirect(thunk);
+}
+
+/// The site of a thunk, from what ctypes says of its classes.
+fn site_of(runtime: &Runtime, thunk: Object) -> Result<Arc<CallbackSite>, Refusal> {
+    Shape::of(&runtime.reader(), thunk).and_then(|shape| runtime.callbacks.site_of(shape))
 }
 
 /// A trampoline for a thunk, whose address the function gets; none where there is
