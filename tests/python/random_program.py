@@ -10,8 +10,8 @@ import os
 import random
 import sys
 from ctypes import (
-    CDLL, CFUNCTYPE, PYFUNCTYPE, PyDLL, Structure, c_char_p, c_double, c_float, c_int, c_int64, c_long, c_short, c_size_t,
-    c_ubyte, c_void_p, cast,
+    CDLL, CFUNCTYPE, POINTER, PYFUNCTYPE, PyDLL, Structure, byref, c_char_p, c_double, c_float, c_int, c_int64, c_long, c_short,
+    c_size_t, c_ubyte, c_void_p, cast, pointer,
 )  # fmt: skip
 
 from conftest import LIBRARY, describe, observe
@@ -25,6 +25,10 @@ class Pair(Structure):
     _fields_ = [("x", c_int), ("y", c_int)]
 
 
+class Number(c_int):
+    pass
+
+
 GOOD = {c_int: 3, c_int64: 5, c_ubyte: 7, c_double: 1.5, c_float: 2.5, c_char_p: b"hey"}
 VALUES = [0, 1, -5, 2**31, 2**40, 2**70, True, 1.5, b"ab", None, "x", c_int(4), Pair(1, 2)]
 DEEPEST = 5
@@ -35,7 +39,8 @@ class Program:
 
     def __init__(self, seed, hot):
         self.rng, self.hot, self.depth, self.failures = random.Random(seed), hot, 0, 0
-        self.log, self.callbacks, self.kept = [], [], []
+        self.log, self.callbacks, self.kept, self.bound, self.converting = [], [], [], [], 0
+        self.Converting, self.Asked = self.converters()
         self.library, self.held = CDLL(LIBRARY), PyDLL(LIBRARY)
         self.errno = CDLL(LIBRARY, use_errno=True)
         sys.unraisablehook = self.unraisable
@@ -65,7 +70,38 @@ class Program:
             self.declared(library, "call_back_many", c_int64, Unary, c_int),
             self.declared(library, "call_back_in_thread", c_int, Unary, c_int),
             self.declared(library, "sleep_and_call", c_int, c_int, Unary, c_int),
+            self.declared(library, "read_long", c_int64, POINTER(c_int64)),
+            self.declared(held, "read_long", lambda low: [low], c_void_p),
+            self.declared(library, "mix_i", Number, self.Converting, c_int64, self.Converting),
+            self.declared(held, "add_two", Number, self.Converting),
         ]
+
+    def converters(self):
+        """Classes whose code runs while arguments are converted, and does anything then but to declare functions anew."""
+
+        def step():
+            self.converting += 1
+            try:
+                if self.depth + self.converting < DEEPEST and self.rng.random() < 0.3:
+                    self.step()
+            finally:
+                self.converting -= 1
+
+        class Converting:
+            @classmethod
+            def from_param(cls, value):
+                step()
+                if value == 13:
+                    raise ValueError("no thirteen")
+                return c_int(value) if value == 14 else value
+
+        class Asked:
+            @property
+            def _as_parameter_(self):
+                step()
+                return 21
+
+        return Converting, Asked
 
     @staticmethod
     def declared(library, name, restype, *argtypes):
@@ -109,10 +145,15 @@ class Program:
         for kind in function.argtypes:
             if kind in (Unary, Held):
                 arguments.append(self.callback())
-            elif kind is c_void_p:
+            elif kind is c_void_p and "read" not in function.tag:
                 arguments.append(cast(self.callback(), c_void_p))
             elif "call" in function.tag:
                 arguments.append(self.rng.randrange(4))
+            elif "read" in function.tag:
+                long = c_int64(self.rng.randrange(9))
+                arguments.append(self.rng.choice([byref, pointer, lambda long: (c_int64 * 2)(long)])(long))
+            elif kind is self.Converting or self.rng.random() < 0.05:
+                arguments.append(self.rng.choice([5, 6, 13, 14, self.Asked()]))
             else:
                 good = Pair(3, 4) if kind is Pair else GOOD.get(kind, 3)
                 arguments.append(good if self.rng.random() < 0.8 else self.rng.choice(VALUES))
@@ -120,12 +161,22 @@ class Program:
 
     def call(self):
         function = self.rng.choice(self.functions)
-        before = self.failures
-        outcome = observe(function, *self.arguments(function))
+        before, callee = self.failures, function
+        if self.rng.random() < 0.2:
+            function, callee = self.bind(function)
+        outcome = observe(callee, *self.arguments(function))
         # What a failed callback gives to C, and C's own errno within others, are anything.
         if "call" in function.tag and self.failures != before or function.tag == "swap_errno" and self.depth:
             outcome = "undefined"
         self.log.append((function.tag, outcome))
+
+    def bind(self, function):
+        """A function and what is bound to it, perhaps long ago; without hotcall that is the function."""
+        if not self.bound or self.rng.random() < 0.3:
+            self.bound.append((function, hotcall.bind(function) if self.hot else function))
+            if len(self.bound) > 9:
+                self.bound.pop(self.rng.randrange(9))
+        return self.rng.choice(self.bound)
 
     def change(self):
         """Assigns to the declaration of a function."""
@@ -160,7 +211,8 @@ class Program:
         elif what < 0.88:
             self.declare()
         elif what < 0.92:
-            self.change()
+            if not self.converting:
+                self.change()
         elif what < 0.94:
             ctypes.set_errno(self.rng.randrange(99))
         elif what < 0.98:
