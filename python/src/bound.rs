@@ -146,7 +146,9 @@ unsafe extern "C-unwind" fn enter(this: u64, args: u64, count: u64, names: u64) 
     unsafe { entry(this, args, count, names) }
 }
 
-/// Calls a function as CPython would.
+/// Calls a function as CPython would. It is out of the way of those that have an entry.
+#[cold]
+#[inline(never)]
 unsafe extern "C-unwind" fn call(this: u64, args: u64, count: u64, names: u64) -> u64 {
     // SAFETY: the arguments of this call.
     unsafe { capi::PyObject_Vectorcall(this, args as *const u64, count, names) }
