@@ -7,7 +7,7 @@
 #   make lint    formatting, lints, documentation, types
 #   make docs    the guide and the reference, in .build/docs
 #   make package what is published: crates, wheel, source distribution, types, dependencies
-#   make long    the tests again, random ones for a long time
+#   make long    the tests again, random ones for a long time, and on a debug build of CPython
 
 LANES := tests/lanes
 LANE := $(LANES)/lane.sh

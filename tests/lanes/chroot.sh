@@ -1,6 +1,7 @@
 #!/bin/bash
 # Tests Python 3.14 and 3.15 in a chroot of Debian sid, for machines that do not have them; with HOTCALL_BENCH=1 it compares
-# hotcall with an extension module and ctypes there instead.
+# hotcall with an extension module and ctypes there instead. With HOTCALL_LONG=1 a debug build of CPython is tested too, whose
+# assertions see what others overlook.
 # The chroot is made once, in .build/chroot-sid or HOTCALL_CHROOT. Where none can be made the lane is skipped with one loud
 # line; once there is one, a test that fails in it fails the lane.
 #
@@ -10,6 +11,7 @@ source "$(dirname "$0")/lib.sh"
 
 chroot=${HOTCALL_CHROOT:-$build/chroot-sid}
 inside_versions=(3.14 3.15)
+debug_version=3.14
 
 skip() {
     loud "SKIPPED: 3.14/3.15 lane: $1"
@@ -30,10 +32,10 @@ packages_of() {
 # Fills $1 with a base system, a C compiler, and those of the Python versions that sid has.
 # All of it is debootstrap's work: apt inside would refuse a mirror whose copy of sid is some days old.
 make_chroot() {
-    local tree=$1 mirror=$2 version include=gcc,libc6-dev,make
-    for version in "${inside_versions[@]}"; do
-        if debootstrap --variant=minbase --print-debs --include="$(packages_of "$version")" sid "$tree.list" "$mirror"; then
-            include+=,$(packages_of "$version")
+    local tree=$1 mirror=$2 packages include=gcc,libc6-dev,make
+    for packages in $(for version in "${inside_versions[@]}"; do packages_of "$version"; done) ${HOTCALL_LONG:+"python$debug_version-dbg"}; do
+        if debootstrap --variant=minbase --print-debs --include="$packages" sid "$tree.list" "$mirror"; then
+            include+=,$packages
         fi
         rm -rf --one-file-system "$tree.list"
     done
@@ -68,7 +70,8 @@ stage_test() {
     mount -t proc proc "$chroot/proc"
     mount -t tmpfs tmpfs "$chroot/tmp"
     cp "$wheel" "$chroot/build/"
-    for version in "${inside_versions[@]}"; do
+    # What Debian calls a debug build has a "d" in its name.
+    for version in "${inside_versions[@]}" ${HOTCALL_LONG:+"${debug_version}d"}; do
         if [ ! -x "$chroot/usr/bin/python$version" ]; then
             loud "SKIPPED: Python $version is not in the chroot"
             continue
