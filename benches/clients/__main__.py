@@ -1,6 +1,6 @@
 """Runs programs over real bindings with and without hotcall, and compares: results, shares of calls, and times.
 
-    python benches/clients [--quick] [--record FOLDER]
+    python benches/clients [--quick] [--instructions] [--record FOLDER]
 
 Each run is a process of its own; runs with and without hotcall alternate. The results must be the same, and at least
 95 of 100 calls must run in stubs: the exit status says so. Times are shown and recorded, never judged.
@@ -13,9 +13,11 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,6 +26,7 @@ LEAST_SHARE = 0.95
 ROUNDS = 7
 TIERS = ["stub_calls", "interpreter_calls", "ctypes_calls"]
 COLUMNS = ["date", "client", "calls", "in_stubs", "ctypes_seconds", "hotcall_seconds", "times_as_fast", "of_way_to_ceiling"]
+COLUMNS += ["fewer_instructions", "of_way_by_instructions"]
 
 
 def child(name, size, mode):
@@ -56,6 +59,29 @@ def run(name, size, mode):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def instructions(name, size, mode):
+    """How many instructions callgrind counts for the work: the difference of two sizes, since all else is the same in both."""
+    counts = []
+    for work in (size // 3, size):
+        with tempfile.TemporaryDirectory() as folder:
+            tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out"]
+            command = [*tool, sys.executable, __file__, "--child", name, "--size", str(work), "--mode", mode]
+            # The order of dictionaries' entries is the same in all runs.
+            environment = {**os.environ, "PYTHONHASHSEED": "0"}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=3600)
+        found = re.search(r"refs:\s+([\d,]+)", done.stderr)
+        if done.returncode or not found:
+            sys.exit(f"error: {name} ({mode}) cannot be counted: {done.stderr[-500:]}")
+        counts.append(int(found[1].replace(",", "")))
+    return counts[1] - counts[0]
+
+
+def of_way(name, faster):
+    """How far that is on the way to the ceilings of this version."""
+    ceiling = importlib.import_module(name).CEILING.get(f"{sys.version_info[0]}.{sys.version_info[1]}")
+    return "/".join(f"{(faster - 1) / (most - 1):.2f}" for most in ceiling or ())
+
+
 def measure(name, quick):
     """One row of the table, and what is wrong with it."""
     client = importlib.import_module(name)
@@ -72,7 +98,6 @@ def measure(name, quick):
     calls = [stats[tier] for tier in TIERS]
     share = calls[0] / sum(calls)
     faster = statistics.median(map(lambda old, new: old / new, *times.values()))
-    ceiling = client.CEILING.get(f"{sys.version_info[0]}.{sys.version_info[1]}")
     row = {
         "client": name,
         "calls": sum(calls),
@@ -80,7 +105,7 @@ def measure(name, quick):
         "ctypes_seconds": f"{min(times['plain']):.3f}",
         "hotcall_seconds": f"{min(times['hotcall']):.3f}",
         "times_as_fast": f"{faster:.2f}",
-        "of_way_to_ceiling": "/".join(f"{(faster - 1) / (most - 1):.2f}" for most in ceiling or ()),
+        "of_way_to_ceiling": of_way(name, faster),
     }
     wrong = []
     if len(results) != 1:
@@ -117,6 +142,7 @@ def record(folder, rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one short run of each: results and shares alone")
+    parser.add_argument("--instructions", action="store_true", help="count instructions too, which do not vary as times do")
     parser.add_argument("--record", type=Path, help="the folder of the history")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--size", type=int, help=argparse.SUPPRESS)
@@ -132,6 +158,10 @@ def main():
         show(row, refusals)
         rows.append(row)
         wrong += faults
+        if given.instructions:
+            plain, hot = (instructions(name, importlib.import_module(name).SIZE, mode) for mode in ("plain", "hotcall"))
+            row |= {"fewer_instructions": f"{plain / hot:.2f}", "of_way_by_instructions": of_way(name, plain / hot)}
+            print(f"{'':10} {plain:,} to {hot:,} instructions: {row['fewer_instructions']}, {row['of_way_by_instructions']}")
     if given.record:
         record(given.record, rows)
     sys.exit("\n".join(f"error: {fault}" for fault in wrong) or 0)

@@ -90,12 +90,21 @@ def around():
     """Statements and their arguments by label."""
     pair, cursor, slots = Pair(1, 2), Cursor(), Slots()
     slots.x = 1
+    numbers, pairs = (c_int * 8)(), (Pair * 3)()
     return {
         "read __slots__": ("a0.x", slots),
         "read field": ("a0.x", pair),
         "assign field": ("a0.x = 5", pair),
         "read array field": ("a0.data", cursor),
         "byref": ("byref(a0)", pair),
+        "read array item": ("a0[2]", numbers),
+        "assign array item": ("a0[2] = 5", numbers),
+        "slice of an array": ("a0[1:7]", numbers),
+        "item that is a structure": ("a0[1]", pairs),
+        "pointer contents": ("a0.contents", pointer(pair)),
+        "make a number": ("a0(5)", c_int),
+        "make a structure": ("a0()", Pair),
+        "make a pointer": ("a0(a1)", POINTER(Pair), pair),
     }
 
 

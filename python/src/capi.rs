@@ -31,6 +31,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyBytes_FromString(text: u64) -> u64;
     pub(crate) fn PyBytes_FromStringAndSize(text: *const c_char, size: isize) -> u64;
     pub(crate) fn PyUnicode_FromWideChar(text: *const u32, size: isize) -> u64;
+    pub(crate) fn PyUnicode_FromStringAndSize(text: *const c_char, size: isize) -> u64;
     pub(crate) fn PyUnicode_GetLength(text: u64) -> isize;
     pub(crate) fn PyUnicode_ReadChar(text: u64, index: isize) -> u32;
     pub(crate) fn PyUnicode_FindChar(
@@ -43,6 +44,8 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyObject_CallFunctionObjArgs(callable: u64, ...) -> u64;
     pub(crate) fn PyObject_CallMethodObjArgs(object: u64, name: u64, ...) -> u64;
     pub(crate) fn PyObject_CallNoArgs(callable: u64) -> u64;
+    pub(crate) fn PyObject_GC_Track(object: u64);
+    pub(crate) fn PyObject_GC_UnTrack(object: u64);
     pub(crate) fn PyObject_GetAttr(object: u64, name: u64) -> u64;
     pub(crate) fn PyType_GenericAlloc(class: u64, items: isize) -> u64;
     pub(crate) fn PyCFunction_NewEx(definition: u64, this: u64, module: u64) -> u64;
@@ -59,6 +62,18 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyDict_SetItem(dict: u64, key: u64, value: u64) -> c_int;
     pub(crate) fn PyList_New(size: isize) -> u64;
     pub(crate) fn PyList_SetItem(list: u64, index: isize, item: u64) -> c_int;
+    pub(crate) fn PySlice_Unpack(
+        slice: u64,
+        start: &mut isize,
+        stop: &mut isize,
+        step: &mut isize,
+    ) -> c_int;
+    pub(crate) fn PySlice_AdjustIndices(
+        length: isize,
+        start: &mut isize,
+        stop: &mut isize,
+        step: isize,
+    ) -> isize;
     pub(crate) fn PyTuple_New(size: isize) -> u64;
     pub(crate) fn PyTuple_Size(tuple: u64) -> isize;
     pub(crate) fn PyTuple_GetItem(tuple: u64, index: isize) -> u64;
@@ -121,6 +136,25 @@ pub(crate) unsafe fn PyObject_Vectorcall(
     });
     // SAFETY: the caller vouches for the call.
     unsafe { function(callable, args, nargsf, names) }
+}
+
+/// Makes the one reference to an object whose memory served before:
+/// `_Py_NewReference`, which every supported version exports, but which is not in
+/// the stable ABI.
+///
+/// # Safety
+/// As for CPython's function.
+#[inline(always)]
+pub(crate) unsafe fn new_reference(object: u64) {
+    type Function = unsafe extern "C-unwind" fn(u64);
+    static FOUND: OnceLock<Function> = OnceLock::new();
+    let function = FOUND.get_or_init(|| {
+        let address = symbol(c"_Py_NewReference").expect("CPython 3.9 and later have it");
+        // SAFETY: CPython's function of this name has this signature.
+        unsafe { std::mem::transmute::<usize, Function>(address as usize) }
+    });
+    // SAFETY: the caller vouches for the object.
+    unsafe { function(object) }
 }
 
 /// The address of a symbol that CPython exports, if it does.

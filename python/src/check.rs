@@ -141,6 +141,7 @@ fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
             let target = info(layout, handle(class)).word(layout.info_proto);
             row("info.proto", target, c_int.as_ptr() as u64)?;
         }
+        row("info.length", info(layout, handle(&array)).word(layout.info_length), 3)?;
         row("type.mro", mro, Some(4))?;
         row("type.version", before != 0 && before != after, true)
     })())

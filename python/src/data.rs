@@ -1,5 +1,5 @@
-//! What programs do around their calls: fields of structures, `byref`, and the
-//! functions of a library, made faster in place.
+//! What programs do around their calls: fields of structures, the parts that
+//! they give, `byref`, and the functions of a library, made faster in place.
 //!
 //! Each function here stands in for one of ctypes, for the most common
 //! arguments alone, and gives what that would give. All other arguments, and
@@ -11,8 +11,13 @@
 
 #![allow(unsafe_code, reason = "reads ctypes objects by layout row")]
 
+mod access;
 mod byref;
+mod constructors;
 mod fields;
+pub(crate) mod instances;
+mod items;
+mod kept;
 mod libraries;
 
 use std::sync::atomic::{
@@ -24,7 +29,7 @@ use pyo3::prelude::*;
 
 use crate::capi;
 use crate::hook::Place;
-use crate::layout::{self, Layout};
+use crate::layout::{self, Int, Layout};
 use crate::raw::Object;
 use crate::runtime::Runtime;
 
@@ -35,6 +40,8 @@ struct Data {
     base: u64,
     int: u64,
     float: u64,
+    slice: u64,
+    none: u64,
 }
 
 /// It is made once and lives as long as the process.
@@ -68,9 +75,40 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
     if data().is_some() {
         places.extend(fields::places(py)?);
         places.extend(byref::places(py)?);
+        places.extend(items::places(py)?);
+        places.extend(constructors::places(py)?);
     }
     places.extend(libraries::places(py)?);
     Ok(places)
+}
+
+/// The class of all instances of ctypes, `_ctypes._CData`.
+///
+/// # Errors
+/// What the look-up raised.
+pub(crate) fn root(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    py.import("_ctypes")?.getattr("_SimpleCData")?.getattr("__base__")
+}
+
+/// Patches what each class has for itself, of these classes, when all places are
+/// patched; more is patched while it is used.
+pub(crate) fn start(classes: impl Iterator<Item = Object>) {
+    if is_on() {
+        instances::switch(true);
+        classes.for_each(|class| items::patch(class, true));
+    }
+}
+
+/// Puts that back.
+pub(crate) fn stop(classes: impl Iterator<Item = Object>) {
+    instances::switch(false);
+    for class in classes {
+        items::patch(class, false);
+        constructors::put_back(class);
+        instances::put_back(class);
+    }
+    access::forget();
+    byref::clear();
 }
 
 /// Whether fields and references are made faster here.
@@ -81,10 +119,13 @@ pub(crate) fn is_on() -> bool {
 /// None where a row does not hold.
 fn read(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<Data>> {
     let layout = &runtime.known.layout;
-    let module = py.import("_ctypes")?;
-    let simple = module.getattr("_SimpleCData")?;
-    let base = simple.getattr("__base__")?.as_ptr() as u64;
-    if !fields::rows_hold(py)? || !byref::rows_hold(py, layout)? {
+    let base = root(py)?.as_ptr() as u64;
+    let rows_hold = fields::rows_hold(py)?
+        && byref::rows_hold(py, layout)?
+        && instances::rows_hold(py)?
+        && items::rows_hold(py)?
+        && constructors::rows_hold(py)?;
+    if !rows_hold {
         return Ok(None);
     }
     let builtins = py.import("builtins")?;
@@ -93,34 +134,60 @@ fn read(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<Data>> {
         base,
         int: builtins.getattr("int")?.as_ptr() as u64,
         float: builtins.getattr("float")?.as_ptr() as u64,
+        slice: builtins.getattr("slice")?.as_ptr() as u64,
+        none: py.None().as_ptr() as u64,
     }))
 }
 
 impl Data {
+    /// Whether an object is an instance of ctypes whose class was seen.
+    #[inline(always)]
+    fn is_known(&self, object: Object) -> bool {
+        let address = object.word(layout::OB_TYPE);
+        // SAFETY: the class of an object that is alive.
+        let version = unsafe { Object::at(address) }.word(layout::TYPE_VERSION) as u32;
+        let (known, of) = place(address);
+        known.load(Relaxed) == address && of.load(Relaxed) == version && version != 0
+    }
+
     /// Whether an object is an instance of ctypes.
     #[inline]
     fn is_instance(&self, object: Object) -> bool {
-        let address = object.word(layout::OB_TYPE);
-        // SAFETY: the class of an object that is alive.
-        let class = unsafe { Object::at(address) };
-        let version = class.word(layout::TYPE_VERSION) as u32;
-        let (known, of) = &CLASSES[(address >> 5) as usize % CLASSES.len()];
-        if known.load(Relaxed) == address && of.load(Relaxed) == version && version != 0 {
-            return true;
-        }
-        self.learn(address, version)
+        self.is_known(object) || self.learn(object.word(layout::OB_TYPE))
     }
 
-    /// The same of its class.
+    /// The value of an exact int of one digit.
+    #[inline(always)]
+    fn small_int(&self, object: Object) -> Option<i64> {
+        if object.word(layout::OB_TYPE) != self.int {
+            return None;
+        }
+        let size = object.word(layout::INT_SIZE);
+        let digit = object.word(layout::INT_DIGIT);
+        match self.layout.int {
+            Int::Signed if size.wrapping_add(1) < 3 => Some(size.wrapping_mul(digit) as i64),
+            Int::Tagged if size < 16 => Some(1_i64.wrapping_sub(size as i64 & 3) * digit as i64),
+            _ => None,
+        }
+    }
+
+    /// Whether a class derives from that of all instances.
     #[cold]
-    fn learn(&self, class: u64, version: u32) -> bool {
+    fn learn(&self, class: u64) -> bool {
         // SAFETY: two classes.
         let derives = unsafe { capi::PyType_IsSubtype(class, self.base) } != 0;
         if derives {
-            let (known, of) = &CLASSES[(class >> 5) as usize % CLASSES.len()];
+            let (known, of) = place(class);
             known.store(class, Relaxed);
-            of.store(version, Relaxed);
+            // SAFETY: a class.
+            of.store(unsafe { Object::at(class) }.word(layout::TYPE_VERSION) as u32, Relaxed);
         }
         derives
     }
+}
+
+/// The place for what is known of a class.
+#[inline(always)]
+fn place(class: u64) -> &'static (AtomicU64, AtomicU32) {
+    &CLASSES[(class >> 5) as usize % CLASSES.len()]
 }

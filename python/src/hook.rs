@@ -9,10 +9,13 @@
 
 #![allow(unsafe_code, reason = "patches type slots")]
 
-use std::ffi::c_int;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+mod place;
 
-use hotcall_tracer::Field;
+use std::collections::HashSet;
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+pub(crate) use place::{Original, Place};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
@@ -29,32 +32,11 @@ use crate::runtime::{Runtime, runtime};
 
 const HAVE_VECTORCALL: u64 = 1 << 11;
 
-type Destructor = unsafe extern "C-unwind" fn(u64);
+pub(crate) type Destructor = unsafe extern "C-unwind" fn(u64);
 type Visit = unsafe extern "C-unwind" fn(object: u64, closure: u64) -> c_int;
 type Traverse = unsafe extern "C-unwind" fn(this: u64, visit: Visit, closure: u64) -> c_int;
 type Inquiry = unsafe extern "C-unwind" fn(u64) -> c_int;
 type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
-
-/// The function that stood in a slot before the hook was made. It is set once
-/// and kept, since another thread may be on its way to it.
-pub(crate) struct Original(AtomicU64);
-
-impl Original {
-    pub(crate) const fn new() -> Original {
-        Original(AtomicU64::new(0))
-    }
-
-    pub(crate) fn address(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    /// Keeps what stands in the slot, unless that is ours.
-    pub(crate) fn keep(&self, found: u64, ours: u64) {
-        if found != ours {
-            self.0.store(found, Relaxed);
-        }
-    }
-}
 
 static CALL: Original = Original::new();
 static DEALLOC: Original = Original::new();
@@ -141,6 +123,7 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     }
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
+    let of_instances = with_subclasses(vec![data::root(py)?])?;
     // From here on nothing fails, and no Python code runs.
     patches.keep_originals();
     patches.apply();
@@ -148,6 +131,7 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if let Some((thunks, existing)) = &thunks {
         thunks.install(runtime, classes.iter().map(handle), existing);
     }
+    data::start(of_instances.iter().map(handle));
     INSTALLED.store(true, Relaxed);
     Ok(())
 }
@@ -162,12 +146,14 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     }
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
+    let of_instances = with_subclasses(vec![data::root(py)?])?;
     // From here on nothing fails, and no Python code runs. Functions lose
     // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);
     runtime.forget_all(clear_entry);
     classes.iter().for_each(|class| unhook_class(handle(class)));
     patches.undo();
+    data::stop(of_instances.iter().map(handle));
     boxes::clear();
     if let Some((thunks, existing)) = &thunks {
         thunks.uninstall(runtime, classes.iter().map(handle), existing);
@@ -180,18 +166,31 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
 fn prepare<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<(Patches, Vec<Bound<'py, PyAny>>)> {
     let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
     let patches = Patches::of(&class, data::places(py, runtime)?)?;
+    Ok((patches, with_subclasses(vec![class.into_any()])?))
+}
+
+/// Some classes with all that derive from them.
+///
+/// # Errors
+/// What the look-up raised.
+pub(crate) fn with_subclasses(
+    mut classes: Vec<Bound<'_, PyAny>>,
+) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let Some(first) = classes.first() else { return Ok(classes) };
     // Not the class's own attribute: a program may have put something there.
-    let subclasses_of = py.get_type::<PyType>().getattr("__subclasses__")?;
-    let mut classes = vec![class.into_any()];
+    let subclasses_of = first.py().get_type::<PyType>().getattr("__subclasses__")?;
+    let mut seen: HashSet<_> = classes.iter().map(|class| class.as_ptr()).collect();
     let mut next = 0;
     while next < classes.len() {
-        let subclasses = subclasses_of.call1((&classes[next],))?;
-        for subclass in subclasses.try_iter()? {
-            classes.push(subclass?);
+        for subclass in subclasses_of.call1((&classes[next],))?.try_iter()? {
+            let subclass = subclass?;
+            if seen.insert(subclass.as_ptr()) {
+                classes.push(subclass);
+            }
         }
         next += 1;
     }
-    Ok((patches, classes))
+    Ok(classes)
 }
 
 /// The thunks of callbacks, unless these are left to ctypes.
@@ -223,27 +222,6 @@ fn unhook_class(class: Object) {
     if class.word(layout::TYPE_CALL) == tp_call as Call as usize as u64 {
         // SAFETY: the slot as it was.
         unsafe { class.set(layout::TYPE_CALL, CALL.address()) };
-    }
-}
-
-/// A word that the hook writes to: what stood there is kept in `original`.
-pub(crate) struct Place {
-    object: Object,
-    field: Field,
-    original: &'static Original,
-    ours: u64,
-}
-
-impl Place {
-    /// The place for a function of ours that has the signature of the one that
-    /// stands there, and ends in it, or for data that is used alike.
-    pub(crate) fn new(
-        object: Object,
-        field: Field,
-        original: &'static Original,
-        ours: u64,
-    ) -> Place {
-        Place { object, field, original, ours }
     }
 }
 

@@ -12,6 +12,7 @@ use hotcall_tracer::{Effect, Entry, Helper};
 use pyo3::prelude::*;
 
 use crate::capi;
+use crate::data::instances;
 use crate::kinds::handle;
 use crate::layout::{CDATA_POINTER, CDATA_SIZE, OB_TYPE, TYPE_INIT, TYPE_NEW};
 use crate::raw::{Object, Owned};
@@ -70,7 +71,7 @@ pub(crate) fn copy(instance: Object) -> Option<Owned> {
 }
 
 /// The constructor and initialiser of each kind of ctypes class that has memory.
-static STOCK: [[AtomicU64; 2]; 4] = [const { [AtomicU64::new(0), AtomicU64::new(0)] }; 4];
+static STOCK: [[AtomicU64; 2]; 5] = [const { [AtomicU64::new(0), AtomicU64::new(0)] }; 5];
 
 /// Learns them: without arguments the initialisers do nothing.
 ///
@@ -78,7 +79,7 @@ static STOCK: [[AtomicU64; 2]; 4] = [const { [AtomicU64::new(0), AtomicU64::new(
 /// What a look-up raised.
 pub(crate) fn learn_stock(py: Python<'_>) -> PyResult<()> {
     let ctypes = py.import("_ctypes")?;
-    let names = ["_SimpleCData", "_Pointer", "Structure", "Union"];
+    let names = ["_SimpleCData", "_Pointer", "Structure", "Union", "Array"];
     for (name, slots) in names.into_iter().zip(&STOCK) {
         let class = ctypes.getattr(name)?;
         for (slot, field) in slots.iter().zip([TYPE_NEW, TYPE_INIT]) {
@@ -88,17 +89,29 @@ pub(crate) fn learn_stock(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// Whether a class of ctypes has the constructor and initialiser of its kind.
+#[inline(always)]
+pub(crate) fn is_stock(class: Object) -> bool {
+    let (new, init) = (class.word(TYPE_NEW), class.word(TYPE_INIT));
+    STOCK
+        .iter()
+        .any(|[of_new, of_init]| of_new.load(Relaxed) == new && of_init.load(Relaxed) == init)
+}
+
+/// Whether a class that is stock is one of pointers.
+#[inline(always)]
+pub(crate) fn is_pointer(class: Object) -> bool {
+    STOCK[1][0].load(Relaxed) == class.word(TYPE_NEW)
+}
+
 /// What a ctypes class, of a metaclass of ctypes, gives when it is called without
 /// arguments: an object, or 0 with an exception set.
 pub(crate) fn call(class: Object) -> u64 {
-    let slots = [class.word(TYPE_NEW), class.word(TYPE_INIT)];
-    let is_stock =
-        |stock: &[AtomicU64; 2]| stock.each_ref().map(|slot| slot.load(Relaxed)) == slots;
-    if !STOCK.iter().any(is_stock) {
+    match is_stock(class) {
+        true => construct_by(class.word(TYPE_NEW), class.address()),
         // SAFETY: a class that the caller holds.
-        return unsafe { capi::PyObject_CallNoArgs(class.address()) };
+        false => unsafe { capi::PyObject_CallNoArgs(class.address()) },
     }
-    construct_by(slots[0], class.address())
 }
 
 /// A zeroed instance of `class`, or 0 with an exception set.
@@ -108,6 +121,11 @@ fn construct(class: u64) -> u64 {
 
 /// The same by a constructor that suits the class.
 fn construct_by(tp_new: u64, class: u64) -> u64 {
+    // SAFETY: a class.
+    let of = unsafe { Object::at(class) };
+    if let Some(kept) = instances::whole(of) {
+        return kept.address();
+    }
     // SAFETY: the GIL is held.
     let args = unsafe { capi::PyTuple_New(0) };
     if args == 0 {
@@ -119,5 +137,8 @@ fn construct_by(tp_new: u64, class: u64) -> u64 {
     let instance = unsafe { tp_new(class, args, 0) };
     // SAFETY: the tuple was made above.
     unsafe { capi::Py_DecRef(args) };
+    if instance != 0 {
+        instances::adopt(of);
+    }
     instance
 }

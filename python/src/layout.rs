@@ -27,6 +27,18 @@ pub(crate) const INT_SECOND_DIGIT: Field = Field::new("int.second_digit", 28, Me
 pub(crate) const CDATA_ENTRY: Field = Field::new("cdata.entry", 72, Mem::I64);
 /// The address of a ctypes object's memory.
 pub(crate) const CDATA_POINTER: Field = Field::new("cdata.pointer", 16, Mem::I64);
+/// Whether a ctypes object has memory of its own.
+pub(crate) const CDATA_NEEDS_FREE: Field = Field::new("cdata.needs_free", 24, Mem::I32);
+/// The ctypes object whose memory it shares.
+pub(crate) const CDATA_BASE: Field = Field::new("cdata.base", 32, Mem::I64);
+/// How many items an array has.
+pub(crate) const CDATA_LENGTH: Field = Field::new("cdata.length", 48, Mem::I64);
+/// Which of that one's parts it is.
+pub(crate) const CDATA_INDEX: Field = Field::new("cdata.index", 56, Mem::I64);
+/// What a ctypes object keeps alive for its memory.
+pub(crate) const CDATA_OBJECTS: Field = Field::new("cdata.objects", 64, Mem::I64);
+/// Small memory within a ctypes object.
+pub(crate) const CDATA_VALUE: Field = Field::new("cdata.value", 80, Mem::I64);
 /// The size of a ctypes object's memory in bytes.
 pub(crate) const CDATA_SIZE: Field = Field::new("cdata.size", 40, Mem::I64);
 /// A word in the memory of a ctypes object.
@@ -172,6 +184,7 @@ pub(crate) struct Layout {
     pub(crate) reference_object: Field,
     pub(crate) info_size: Field,
     /// What libffi is told of a type: a record of its own, see [`FFI_SIZE`].
+    pub(crate) info_length: Field,
     pub(crate) info_ffi: Field,
     pub(crate) info_proto: Field,
     pub(crate) info_setfunc: Field,
@@ -208,6 +221,7 @@ impl Layout {
                 Mem::I64,
             ),
             info_size: word("info.size", 0),
+            info_length: word("info.length", 16),
             info_ffi: word("info.ffi", 24),
             info_proto: word("info.proto", 48),
             info_setfunc: word("info.setfunc", 56),

@@ -10,8 +10,8 @@
 //! `report` shows it all.
 //!
 //! Beside calls, `bound` makes built-in functions of ctypes functions, `loops` calls
-//! them for whole columns of arguments, and `data`
-//! makes fields of structures, `byref` and attributes of libraries faster.
+//! them for whole columns of arguments, and `data` makes what is around calls faster:
+//! fields and items, `byref`, calls of classes, and attributes of libraries.
 //! `callbacks` is the other direction, from C to Python, with `gil_entry` for how
 //! the GIL is got there.
 

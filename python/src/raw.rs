@@ -101,6 +101,17 @@ impl Object {
 /// A few objects, as the items of a tuple.
 pub(crate) type Objects = SmallVec<[Object; 8]>;
 
+/// Takes a reference to an object, which somebody gives up with [`release`].
+#[inline(always)]
+pub(crate) fn hold(object: Object) {
+    let references = object.word(OB_COUNT);
+    // Those of immortal objects are not counted.
+    if references as i32 > 0 {
+        // SAFETY: one reference more.
+        unsafe { object.set(OB_COUNT, references + 1) };
+    }
+}
+
 /// Gives up a reference to the object at `address`, for which no handle is used
 /// any more.
 ///

@@ -4,11 +4,13 @@
 #
 #   HOTCALL_PYTHONS="3.11 3.13"   the versions, these unless it is set
 #   HOTCALL_QUICK=1               one short run of each, and no records
+#   HOTCALL_INSTRUCTIONS=1        instructions too, counted by callgrind, which takes some minutes for each version
 set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 arguments=(--record "$root/benches/record")
 if [ -n "${HOTCALL_QUICK:-}" ]; then arguments=(--quick); fi
+if [ -n "${HOTCALL_INSTRUCTIONS:-}" ]; then arguments+=(--instructions); fi
 export PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 requirements=$root/benches/clients/requirements.txt
 status=0

@@ -12,23 +12,30 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hotcall_tracer::{Field, Mem};
 use pyo3::prelude::*;
 
-use super::data;
+use super::instances::TYPE_FREE;
+use super::kept::{self, Kept};
+use super::{Data, data};
 use crate::capi::{self, ARGUMENTS_OFFSET, Method, ONE_ARGUMENT};
 use crate::enter::Vectorcall;
-use crate::hook::{Original, Place};
+use crate::hook::{Destructor, Original, Place};
 use crate::kinds::handle;
 use crate::layout::{
     self, CDATA_POINTER, Layout, METHOD_DEF, METHOD_MODULE, METHOD_SELF, METHOD_VECTORCALL,
+    TYPE_DEALLOC,
 };
-use crate::raw::{Object, Owned};
+use crate::raw::{self, Object};
 
 static DEFINITION: Original = Original::new();
+static DEALLOC: Original = Original::new();
 static CALL: Original = Original::new();
 
 /// The function as it was, as an object of its own.
 static PLAIN: AtomicU64 = AtomicU64::new(0);
 /// The class of what it gives, and the words that all of these have.
 static REFERENCE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// References that were freed.
+static KEPT: Kept = Kept::new();
 
 const FFI_TYPE: Field = Field::new("byref.ffi", 16, Mem::I64);
 const TAG: Field = Field::new("byref.tag_word", 24, Mem::I64);
@@ -81,7 +88,10 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     if PLAIN.load(Relaxed) == 0 {
         return Err(PyErr::fetch(py));
     }
+    // SAFETY: the class of all references, which lives as long as its module.
+    let class = unsafe { Object::at(REFERENCE[0].load(Relaxed)) };
     Ok(vec![
+        Place::new(class, TYPE_DEALLOC, &DEALLOC, dealloc as Destructor as usize as u64),
         Place::new(byref, METHOD_DEF, &DEFINITION, ours),
         Place::new(byref, METHOD_VECTORCALL, &CALL, call as Vectorcall as usize as u64),
     ])
@@ -119,25 +129,84 @@ unsafe fn plainly(args: u64, count: u64, names: u64) -> u64 {
 #[inline]
 fn reference(instance: Object) -> u64 {
     let Some(data) = data().filter(|data| data.is_instance(instance)) else { return 0 };
-    let [class, ffi_type, tag] = [0, 1, 2].map(|index: usize| REFERENCE[index].load(Relaxed));
+    let [class, ffi_type, tag] = words();
+    let fields = [
+        (FFI_TYPE, ffi_type),
+        (TAG, tag),
+        (layout::REFERENCE_VALUE, instance.word(CDATA_POINTER)),
+        (data.layout.reference_object, instance.address()),
+    ];
+    let Some(made) = KEPT.wake(|_| fields).or_else(|| allocate(class, fields)) else { return 0 };
+    raw::hold(instance);
+    made.address()
+}
+
+/// The class of references, and the words that all of them have.
+#[inline(always)]
+fn words() -> [u64; 3] {
+    [REFERENCE[0].load(Relaxed), REFERENCE[1].load(Relaxed), REFERENCE[2].load(Relaxed)]
+}
+
+/// A new object with these words; none without memory.
+#[inline(never)]
+fn allocate(class: u64, fields: [(Field, u64); 4]) -> Option<Object> {
     // SAFETY: the class of references, which takes no items.
     let made = unsafe { capi::PyType_GenericAlloc(class, 0) };
     if made == 0 {
         // SAFETY: the GIL is held; the plain function will meet the error.
         unsafe { capi::PyErr_Clear() };
-        return 0;
+        return None;
     }
     // SAFETY: a new object.
     let reference = unsafe { Object::at(made) };
-    let fields = [
-        (FFI_TYPE, ffi_type),
-        (TAG, tag),
-        (layout::REFERENCE_VALUE, instance.word(CDATA_POINTER)),
-        (data.layout.reference_object, Owned::of(instance).into_address()),
-    ];
     for (field, word) in fields {
         // SAFETY: a word that the field of every such object has, or its own.
         unsafe { reference.set(field, word) };
     }
-    made
+    Some(reference)
+}
+
+/// The destructor of references and of other arguments that ctypes converts.
+unsafe extern "C-unwind" fn dealloc(this: u64) {
+    // SAFETY: CPython calls with an object that has no references left.
+    let reference = unsafe { Object::at(this) };
+    let [class, ffi_type, tag] = words();
+    let is_one = reference.word(layout::OB_TYPE) == class
+        && reference.word(FFI_TYPE) == ffi_type
+        && reference.word(TAG) == tag;
+    if let Some(data) = data().filter(|_| is_one)
+        && free(data, reference)
+    {
+        return;
+    }
+    // SAFETY: kept from the slot in which ours stands.
+    let original = unsafe { std::mem::transmute::<usize, Destructor>(DEALLOC.address() as usize) };
+    // SAFETY: the argument that CPython gave us.
+    unsafe { original(this) };
+}
+
+/// Gives up what a reference refers to, and keeps it if there is room.
+#[inline(always)]
+fn free(data: &Data, reference: Object) -> bool {
+    let Some(class) = reference.object(layout::OB_TYPE) else { return false };
+    let instance = reference.word(data.layout.reference_object);
+    kept::untrack(reference, class);
+    // SAFETY: nobody refers to the reference any more.
+    unsafe { reference.set(data.layout.reference_object, 0) };
+    if instance != 0 {
+        // SAFETY: the reference's own.
+        unsafe { raw::release(instance) };
+    }
+    KEPT.push(reference, class)
+}
+
+/// Frees what was kept.
+pub(super) fn clear() {
+    let [class, ..] = words();
+    if class != 0 {
+        // SAFETY: the class of references, which lives as long as its module.
+        let free = unsafe { Object::at(class) }.word(TYPE_FREE);
+        // SAFETY: the slot of a type, which frees its instances.
+        KEPT.free(unsafe { std::mem::transmute::<usize, Destructor>(free as usize) });
+    }
 }

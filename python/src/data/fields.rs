@@ -4,28 +4,26 @@
 //! As for the module above.
 
 use std::ffi::c_int;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use hotcall_core::CType;
 use hotcall_tracer::{Field, Mem};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
+use super::access::{self, Access, Value, access, assign};
 use super::{Data, data};
-use crate::capi;
-use crate::declare::Kind;
-use crate::helpers;
 use crate::hook::{Original, Place};
 use crate::kinds::handle;
-use crate::layout::{self, CDATA_POINTER, Int};
+use crate::layout::{self, CDATA_POINTER};
 use crate::raw::Object;
-use crate::runtime::runtime;
 
 /// The field's distance from the start of the structure, in bytes.
 const OFFSET: Field = Field::new("field.offset", 16, Mem::I64);
-/// The field's size in bytes, and more than that for a bit field up to 3.13.
+/// The field's size in bytes, and for a bit field up to 3.13 at least [`BITS`].
 const SIZE: Field = Field::new("field.size", 24, Mem::I64);
+const BITS: u64 = 1 << 16;
+/// Which field of its structure it is.
+const INDEX: Field = Field::new("field.index", 32, Mem::I64);
 /// The field's class.
 const CLASS: Field = Field::new("field.class", 40, Mem::I64);
 /// A getter and a setter of the field's own, as arrays of characters have.
@@ -87,228 +85,126 @@ pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     attributes.set_item("_anonymous_", ["inner"])?;
     let outer = make.call1(("Outer", (structure,), attributes))?;
     let field = |name: &str| outer.getattr(name);
-    let plain = handle(&field("plain")?).is_plain_field(Some(2));
+    let plain = handle(&field("plain")?).is_plain_field();
     let special = ["bits", "text", "inner"].map(field);
     let class = field("plain")?.get_type().unbind();
     CLASS_OF_FIELDS.get_or_init(py, || class);
     let mut holds = plain && handle(&field("plain")?).word(OFFSET) == 2;
     holds &= handle(&field("plain")?).word(CLASS) == c_short.as_ptr() as u64;
     for field in special {
-        let field = field?;
-        let size = field.getattr("size")?.extract().unwrap_or(0);
-        holds &= !handle(&field).is_plain_field(Some(size)) || size > 1 << 16;
+        holds &= !handle(&field?).is_plain_field();
     }
     Ok(holds)
 }
 
 impl Object {
-    /// Whether this field is a plain one of so many bytes.
+    /// Whether this field is none of bits, nor anonymous, nor text.
     #[inline(always)]
-    fn is_plain_field(self, size: Option<u64>) -> bool {
-        size.is_none_or(|size| self.word(SIZE) == size)
-            && self.word(GETTER) | self.word(SETTER) | self.word(SPECIAL) == 0
+    fn is_plain_field(self) -> bool {
+        self.word(SIZE) < BITS && self.word(GETTER) | self.word(SETTER) | self.word(SPECIAL) == 0
     }
 }
 
-/// What is known of a field. It is one that was freed, and another one at its
-/// address, unless its class is the same, of the same version.
-#[repr(align(32))]
-struct Known {
-    field: AtomicU64,
-    class: AtomicU64,
-    version: AtomicU32,
-    access: AtomicU8,
-}
-
-/// The fields that were seen, by a hash of their addresses.
-static KNOWN: [Known; 512] = [const {
-    Known {
-        field: AtomicU64::new(0),
-        class: AtomicU64::new(0),
-        version: AtomicU32::new(0),
-        access: AtomicU8::new(0),
-    }
-}; 512];
-
-/// Defines [`Access`] and its numbers.
-macro_rules! accesses {
-    ($($name:ident $kind:pat => $mem:ident;)*) => {
-        /// How the value of a field of a simple type is read and written.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        enum Access {
-            /// By ctypes.
-            None,
-            $($name,)*
-        }
-
-        impl Access {
-            /// That of a simple type whose values are Python values.
-            fn of(kind: Kind) -> Access {
-                match kind {
-                    $($kind => Access::$name,)*
-                    _ => Access::None,
-                }
-            }
-
-            /// The access of this number.
-            #[inline(always)]
-            const fn from_number(number: u8) -> Access {
-                match number {
-                    $(number if number == Access::$name as u8 => Access::$name,)*
-                    _ => Access::None,
-                }
-            }
-
-            /// The size of the value in bytes; none if ctypes has to do it.
-            const fn size(self) -> Option<u64> {
-                match self {
-                    Access::None => None,
-                    $(Access::$name => Some(Mem::$mem.size() as u64),)*
-                }
-            }
-        }
-    };
-}
-
-accesses! {
-    I8 Kind::Int(CType::I8) => I8;
-    U8 Kind::Int(CType::U8) => U8;
-    I16 Kind::Int(CType::I16) => I16;
-    U16 Kind::Int(CType::U16) => U16;
-    I32 Kind::Int(CType::I32) => I32;
-    U32 Kind::Int(CType::U32) => U32;
-    I64 Kind::Int(CType::I64) => I64;
-    U64 Kind::Int(CType::U64) => I64;
-    F32 Kind::F32 => F32;
-    F64 Kind::F64 => F64;
-    Bool Kind::Bool => U8;
-    VoidP Kind::VoidP => I64;
-}
-
-/// How a field's value is accessed.
+/// A field's value in an instance, and how it is accessed, if all that is known.
 #[inline(always)]
-fn access(field: Object) -> Access {
-    let Some(class) = field.object(CLASS) else { return Access::None };
-    let version = class.word(layout::TYPE_VERSION) as u32;
-    let known = &KNOWN[(field.address() >> 4) as usize % KNOWN.len()];
-    let is_known = known.field.load(Relaxed) == field.address()
-        && known.class.load(Relaxed) == class.address()
-        && known.version.load(Relaxed) == version
-        && version != 0;
-    let access = match is_known {
-        true => Access::from_number(known.access.load(Relaxed)),
-        false => learn(known, field, class, version),
-    };
-    match field.is_plain_field(access.size()) {
-        true => access,
-        false => Access::None,
-    }
+fn find(data: &Data, field: Object, instance: Object) -> Option<(Value, Access)> {
+    let class = field.object(CLASS)?;
+    let access = access(field, class).filter(|_| data.is_known(instance))?;
+    let access = if field.is_plain_field() { access } else { Access::None };
+    Some((value(field, class, instance), access))
 }
 
+/// The value of a field of this class in an instance.
+#[inline(always)]
+fn value(field: Object, class: Object, instance: Object) -> Value {
+    let place = instance.word(CDATA_POINTER).wrapping_add(field.word(OFFSET));
+    Value { holder: field, class, instance, index: field.word(INDEX), place }
+}
+
+/// The same, where some of it has to be learned.
 #[cold]
-fn learn(known: &Known, field: Object, class: Object, version: u32) -> Access {
-    let Some(runtime) = runtime() else { return Access::None };
-    let kinds = &runtime.known.kinds;
-    let kind = kinds.of_class(class).filter(|_| kinds.is_direct(class));
-    let access = kind.map_or(Access::None, Access::of);
-    known.field.store(field.address(), Relaxed);
-    known.class.store(class.address(), Relaxed);
-    known.version.store(version, Relaxed);
-    known.access.store(access as u8, Relaxed);
-    access
-}
-
-/// The place of a field in an instance, if it is one of ctypes.
-#[inline(always)]
-fn place(data: &Data, field: Object, instance: Object) -> Option<u64> {
-    // Other objects may be smaller than what is read here.
+fn learn(field: Object, instance: Object) -> Option<(Value, Access)> {
+    let data = data()?;
+    let class = field.object(CLASS)?;
+    // Other objects may be smaller than what is read of an instance.
     let is_instance = data.is_instance(instance);
-    is_instance.then(|| instance.word(CDATA_POINTER).wrapping_add(field.word(OFFSET)))
-}
-
-/// The Python value of a field of this access, which is not by ctypes, at its
-/// place in an instance; 0 with an exception set if there is no memory.
-#[inline(always)]
-fn value(access: Access, place: u64) -> u64 {
-    // SAFETY: the memory of an instance, at a field of its class; ctypes reads
-    // it in the same way.
-    let memory = unsafe { Object::at(place) };
-    // Of a type that is known here, so that each is one load.
-    let read = |mem: Mem| memory.word(Field::new("value", 0, mem));
-    // SAFETY: what makes an object of a word needs the GIL, which is held.
-    let int = |word: u64| unsafe { capi::PyLong_FromLong(word) };
-    // SAFETY: as above.
-    let float = |value: f64| unsafe { capi::PyFloat_FromDouble(value) };
-    match access {
-        Access::I8 => int(read(Mem::I8)),
-        Access::U8 => int(read(Mem::U8)),
-        Access::I16 => int(read(Mem::I16)),
-        Access::U16 => int(read(Mem::U16)),
-        Access::I32 => int(read(Mem::I32)),
-        Access::U32 => int(read(Mem::U32)),
-        Access::None | Access::I64 => int(read(Mem::I64)),
-        // SAFETY: as above.
-        Access::U64 => unsafe { capi::PyLong_FromUnsignedLong(read(Mem::I64)) },
-        Access::F64 => float(f64::from_bits(read(Mem::F64))),
-        Access::F32 => float(f32::from_bits(read(Mem::F32) as u32).into()),
-        // SAFETY: as above.
-        Access::Bool => unsafe { capi::PyBool_FromLong(read(Mem::U8)) },
-        // SAFETY: as above.
-        Access::VoidP => unsafe { helpers::from_void_p(read(Mem::I64)) },
+    if is_instance && access(field, class).is_none() {
+        access::learn(field, class);
     }
+    find(data, field, instance).filter(|_| is_instance)
 }
 
 unsafe extern "C-unwind" fn get(field: u64, instance: u64, class: u64) -> u64 {
-    if instance != 0
-        && let Some(data) = data()
-    {
-        // SAFETY: CPython calls with a field, and an object unless it is null.
-        let [descriptor, object] = [field, instance].map(|one| unsafe { Object::at(one) });
-        let access = access(descriptor);
-        if access != Access::None
-            && let Some(place) = place(data, descriptor, object)
-        {
-            return value(access, place);
-        }
+    // SAFETY: the arguments that CPython gave us.
+    match unsafe { with(field, instance, find) } {
+        Some((value, access)) if access.is_simple() => access::value(access, value.place),
+        // SAFETY: as above.
+        Some((_, Access::Part)) => unsafe { get_part(field, instance, class) },
+        // SAFETY: as above.
+        Some((_, Access::None)) => unsafe { by_ctypes(field, instance, class) },
+        // SAFETY: as above.
+        _ => unsafe { get_unknown(field, instance, class) },
     }
+}
+
+/// Gives a field and an object, unless that is null, to a function.
+#[inline(always)]
+unsafe fn with<T>(
+    field: u64,
+    instance: u64,
+    find: impl FnOnce(&Data, Object, Object) -> Option<T>,
+) -> Option<T> {
+    if instance == 0 {
+        return None;
+    }
+    // SAFETY: the caller vouches for the field and the object.
+    let [field, instance] = [field, instance].map(|one| unsafe { Object::at(one) });
+    find(data()?, field, instance)
+}
+
+/// What ctypes gives.
+#[inline(always)]
+unsafe fn by_ctypes(field: u64, instance: u64, class: u64) -> u64 {
     // SAFETY: kept from the slot in which ours stands.
     let original = unsafe { std::mem::transmute::<usize, Get>(GET.address() as usize) };
-    // SAFETY: the arguments that CPython gave us.
+    // SAFETY: the caller vouches for the arguments.
     unsafe { original(field, instance, class) }
 }
 
-/// Assigns to a field; none for what ctypes does itself.
-#[inline(always)]
-fn assign(field: Object, instance: Object, value: Object) -> Option<()> {
-    let access = access(field);
-    let data = data()?;
-    let word = word_of(data, value, access)?;
-    let place = place(data, field, instance)?;
-    match access.size()? {
-        1 => write(place, word as u8),
-        2 => write(place, word as u16),
-        4 => write(place, word as u32),
-        _ => write(place, word),
+/// The value of a field that is a part. Not inlined: what is simple needs no frame.
+#[inline(never)]
+unsafe fn get_part(field: u64, instance: u64, class: u64) -> u64 {
+    // SAFETY: the caller vouches for the arguments.
+    let ctypes = || unsafe { by_ctypes(field, instance, class) };
+    // SAFETY: as above.
+    let [field, instance] = [field, instance].map(|one| unsafe { Object::at(one) });
+    match field.object(CLASS) {
+        Some(class) => value(field, class, instance).part(ctypes),
+        None => ctypes(),
     }
-    Some(())
 }
 
-#[inline(always)]
-fn write<T>(place: u64, value: T) {
-    // SAFETY: the memory of an instance, at a field of its class; ctypes writes
-    // it in the same way.
-    unsafe { (place as *mut T).write_unaligned(value) };
+/// The value of a field that is not known yet.
+#[cold]
+unsafe fn get_unknown(field: u64, instance: u64, class: u64) -> u64 {
+    // SAFETY: the caller vouches for the arguments.
+    let ctypes = || unsafe { by_ctypes(field, instance, class) };
+    // SAFETY: as above.
+    match unsafe { with(field, instance, |_, field, instance| learn(field, instance)) } {
+        Some((value, access)) => value.get(access, ctypes),
+        None => ctypes(),
+    }
 }
 
 unsafe extern "C-unwind" fn set(field: u64, instance: u64, value: u64) -> c_int {
-    if instance != 0 && value != 0 {
-        // SAFETY: CPython calls with a field, and two objects unless one is null.
-        let [descriptor, object, assigned] =
-            [field, instance, value].map(|address| unsafe { Object::at(address) });
-        if assign(descriptor, object, assigned).is_some() {
-            return 0;
-        }
+    if value != 0
+        && let Some(data) = data()
+        // SAFETY: the arguments that CPython gave us.
+        && let Some((place, access)) = unsafe { with(field, instance, find_or_learn) }
+        // SAFETY: as above.
+        && assign(data, access, place, unsafe { Object::at(value) }).is_some()
+    {
+        return 0;
     }
     // SAFETY: kept from the slot in which ours stands.
     let original = unsafe { std::mem::transmute::<usize, Set>(SET.address() as usize) };
@@ -316,33 +212,9 @@ unsafe extern "C-unwind" fn set(field: u64, instance: u64, value: u64) -> c_int 
     unsafe { original(field, instance, value) }
 }
 
-/// The bytes of an exact int or float as the value of a field; none for what
-/// ctypes converts itself.
+/// The place and the access of a field's value.
 #[inline(always)]
-fn word_of(data: &Data, value: Object, access: Access) -> Option<u64> {
-    let class = value.word(layout::OB_TYPE);
-    match access {
-        Access::None | Access::Bool | Access::VoidP => None,
-        Access::F64 if class == data.float => Some(value.word(layout::FLOAT_VALUE)),
-        Access::F32 if class == data.float => {
-            let double = f64::from_bits(value.word(layout::FLOAT_VALUE));
-            Some((double as f32).to_bits().into())
-        }
-        Access::F64 | Access::F32 => None,
-        _ if class == data.int => Some(integer(data, value)),
-        _ => None,
-    }
-}
-
-/// An exact int modulo 2^64.
-#[inline]
-fn integer(data: &Data, value: Object) -> u64 {
-    let size = value.word(layout::INT_SIZE);
-    let digit = value.word(layout::INT_DIGIT);
-    match data.layout.int {
-        Int::Signed if size.wrapping_add(1) < 3 => size.wrapping_mul(digit),
-        Int::Tagged if size < 16 => 1_u64.wrapping_sub(size & 3).wrapping_mul(digit),
-        // SAFETY: an exact int, and the GIL is held.
-        _ => unsafe { capi::PyLong_AsUnsignedLongLongMask(value.address()) },
-    }
+fn find_or_learn(data: &Data, field: Object, instance: Object) -> Option<(u64, Access)> {
+    let (value, access) = find(data, field, instance).or_else(|| learn(field, instance))?;
+    Some((value.place, access))
 }

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
 use crate::capi;
-use crate::hook::{Original, Place};
+use crate::hook::{Original, Place, with_subclasses};
 use crate::kinds::handle;
 use crate::layout::{OB_COUNT, OB_TYPE, TYPE_GETATTRO};
 use crate::raw::Object;
@@ -80,16 +80,7 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
 /// `CDLL` and the loader of libraries with all that derive from them.
 fn classes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
     let ctypes = py.import("ctypes")?;
-    let subclasses_of = py.get_type::<PyType>().getattr("__subclasses__")?;
-    let mut classes = vec![ctypes.getattr("CDLL")?, ctypes.getattr("LibraryLoader")?];
-    let mut next = 0;
-    while next < classes.len() {
-        for subclass in subclasses_of.call1((&classes[next],))?.try_iter()? {
-            classes.push(subclass?);
-        }
-        next += 1;
-    }
-    Ok(classes)
+    with_subclasses(vec![ctypes.getattr("CDLL")?, ctypes.getattr("LibraryLoader")?])
 }
 
 unsafe extern "C-unwind" fn getattr(this: u64, name: u64) -> u64 {

@@ -1,0 +1,300 @@
+//! How values within instances are read and written: the fields of structures,
+//! the items of arrays, and what pointers point to.
+//!
+//! # Safety
+//! As for the module above.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use hotcall_core::CType;
+use hotcall_tracer::{Field, Mem};
+
+use super::{Data, instances};
+use crate::capi;
+use crate::declare::Kind;
+use crate::helpers;
+use crate::layout;
+use crate::raw::Object;
+use crate::runtime::runtime;
+
+/// What is known of a holder of values of a class: a field, or a class of arrays
+/// or pointers. It is one that was freed, and another one at its address, unless
+/// the class of its values is the same, of the same version.
+#[repr(align(32))]
+struct Known {
+    holder: AtomicU64,
+    class: AtomicU64,
+    version: AtomicU32,
+    access: AtomicU8,
+}
+
+/// The holders that were seen, by a hash of their addresses.
+static KNOWN: [Known; 1024] = [const {
+    Known {
+        holder: AtomicU64::new(0),
+        class: AtomicU64::new(0),
+        version: AtomicU32::new(0),
+        access: AtomicU8::new(0),
+    }
+}; 1024];
+
+/// Defines [`Access`] and its numbers.
+macro_rules! accesses {
+    ($($name:ident $kind:pat => $mem:ident;)*) => {
+        /// How a value of a class is read and written.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(super) enum Access {
+            /// By ctypes.
+            None,
+            /// By ctypes, which has not yet shown what it gives.
+            Unseen,
+            /// As a part of the instance that has it.
+            Part,
+            $($name,)*
+        }
+
+        impl Access {
+            /// That of a simple type whose values are Python values.
+            fn of(kind: Kind) -> Access {
+                match kind {
+                    $($kind => Access::$name,)*
+                    _ => Access::None,
+                }
+            }
+
+            /// The access of this number.
+            #[inline(always)]
+            const fn from_number(number: u8) -> Access {
+                match number {
+                    $(number if number == Access::$name as u8 => Access::$name,)*
+                    number if number == Access::Part as u8 => Access::Part,
+                    number if number == Access::Unseen as u8 => Access::Unseen,
+                    _ => Access::None,
+                }
+            }
+
+            /// Whether values are those of a simple type.
+            #[inline(always)]
+            pub(super) fn is_simple(self) -> bool {
+                self as u8 > Access::Part as u8
+            }
+
+            /// The size of the value in bytes; none if ctypes has to do it.
+            pub(super) const fn size(self) -> Option<u64> {
+                match self {
+                    Access::None | Access::Unseen | Access::Part => None,
+                    $(Access::$name => Some(Mem::$mem.size() as u64),)*
+                }
+            }
+        }
+    };
+}
+
+accesses! {
+    I8 Kind::Int(CType::I8) => I8;
+    U8 Kind::Int(CType::U8) => U8;
+    I16 Kind::Int(CType::I16) => I16;
+    U16 Kind::Int(CType::U16) => U16;
+    I32 Kind::Int(CType::I32) => I32;
+    U32 Kind::Int(CType::U32) => U32;
+    I64 Kind::Int(CType::I64) => I64;
+    U64 Kind::Int(CType::U64) => I64;
+    F32 Kind::F32 => F32;
+    F64 Kind::F64 => F64;
+    Bool Kind::Bool => U8;
+    VoidP Kind::VoidP => I64;
+}
+
+/// Forgets what was seen.
+pub(super) fn forget() {
+    KNOWN.iter().for_each(|known| known.holder.store(0, Relaxed));
+}
+
+/// The place for what is known of a holder.
+#[inline(always)]
+fn known(holder: Object) -> &'static Known {
+    let address = holder.address() as usize;
+    &KNOWN[(address >> 4 ^ address >> 14) % KNOWN.len()]
+}
+
+/// How a holder's values, which are of this class, are accessed, if that is known.
+#[inline(always)]
+pub(super) fn access(holder: Object, class: Object) -> Option<Access> {
+    let version = class.word(layout::TYPE_VERSION) as u32;
+    let known = known(holder);
+    let is_known = known.holder.load(Relaxed) == holder.address()
+        && known.class.load(Relaxed) == class.address()
+        && known.version.load(Relaxed) == version
+        && version != 0;
+    is_known.then(|| Access::from_number(known.access.load(Relaxed)))
+}
+
+/// The same where it is not known yet.
+#[cold]
+pub(super) fn learn(holder: Object, class: Object) -> Access {
+    let Some(runtime) = runtime() else { return Access::None };
+    let kinds = &runtime.known.kinds;
+    let kind = kinds.of_class(class).filter(|_| kinds.is_direct(class));
+    let access = kind.map_or(Access::Unseen, Access::of);
+    let known = known(holder);
+    known.holder.store(holder.address(), Relaxed);
+    known.class.store(class.address(), Relaxed);
+    known.version.store(class.word(layout::TYPE_VERSION) as u32, Relaxed);
+    known.access.store(access as u8, Relaxed);
+    access
+}
+
+/// A value that an instance has at a place of its memory.
+#[derive(Clone, Copy)]
+pub(super) struct Value {
+    /// The field, or the class of the array or pointer.
+    pub(super) holder: Object,
+    pub(super) class: Object,
+    pub(super) instance: Object,
+    /// Which of the instance's values it is.
+    pub(super) index: u64,
+    /// Where it is.
+    pub(super) place: u64,
+}
+
+impl Value {
+    /// What Python gets: an object, or 0 with an exception set, as from `ctypes`,
+    /// which is asked for what is not known.
+    #[inline(always)]
+    pub(super) fn get(self, access: Access, ctypes: impl FnOnce() -> u64) -> u64 {
+        match access {
+            Access::None => ctypes(),
+            Access::Unseen => self.look(ctypes()),
+            Access::Part => self.part(ctypes),
+            _ => value(access, self.place),
+        }
+    }
+
+    /// The same of what is a part of the instance.
+    #[inline(always)]
+    pub(super) fn part(self, ctypes: impl FnOnce() -> u64) -> u64 {
+        match instances::part(self.class, self.instance, self.place, self.index) {
+            0 => self.adopt(ctypes()).0,
+            part => part,
+        }
+    }
+
+    /// Adopts the class of what ctypes has given, if that is a part of the
+    /// instance, and tells whether it is.
+    #[cold]
+    fn adopt(self, given: u64) -> (u64, bool) {
+        if given == 0 {
+            return (0, false);
+        }
+        // SAFETY: an object that ctypes has just given.
+        let part = unsafe { Object::at(given) };
+        let is_part = part.word(layout::OB_TYPE) == self.class.address()
+            && part.word(layout::CDATA_POINTER) == self.place
+            && instances::is_part(part, self.instance, self.index);
+        if is_part {
+            instances::adopt(self.class);
+        }
+        (given, is_part)
+    }
+
+    /// Learns from what ctypes has given how values of this holder are accessed.
+    #[cold]
+    fn look(self, given: u64) -> u64 {
+        let (given, is_part) = self.adopt(given);
+        let known = known(self.holder);
+        if given != 0 && known.holder.load(Relaxed) == self.holder.address() {
+            let access = if is_part { Access::Part } else { Access::None };
+            known.access.store(access as u8, Relaxed);
+        }
+        given
+    }
+}
+
+/// The Python value of this access, which is that of a simple type, at its place
+/// in an instance; 0 with an exception set if there is no memory.
+#[inline(always)]
+pub(super) fn value(access: Access, place: u64) -> u64 {
+    // SAFETY: the memory of an instance, at a value of its; ctypes reads
+    // it in the same way.
+    let memory = unsafe { Object::at(place) };
+    // Of a type that is known here, so that each is one load.
+    let read = |mem: Mem| memory.word(Field::new("value", 0, mem));
+    // SAFETY: what makes an object of a word needs the GIL, which is held.
+    let int = |word: u64| unsafe { capi::PyLong_FromLong(word) };
+    // SAFETY: as above.
+    let float = |value: f64| unsafe { capi::PyFloat_FromDouble(value) };
+    match access {
+        Access::I8 => int(read(Mem::I8)),
+        Access::U8 => int(read(Mem::U8)),
+        Access::I16 => int(read(Mem::I16)),
+        Access::U16 => int(read(Mem::U16)),
+        Access::I32 => int(read(Mem::I32)),
+        Access::U32 => int(read(Mem::U32)),
+        Access::None | Access::Unseen | Access::Part | Access::I64 => int(read(Mem::I64)),
+        // SAFETY: as above.
+        Access::U64 => unsafe { capi::PyLong_FromUnsignedLong(read(Mem::I64)) },
+        Access::F64 => float(f64::from_bits(read(Mem::F64))),
+        Access::F32 => float(f32::from_bits(read(Mem::F32) as u32).into()),
+        // SAFETY: as above.
+        Access::Bool => unsafe { capi::PyBool_FromLong(read(Mem::U8)) },
+        // SAFETY: as above.
+        Access::VoidP => unsafe { helpers::from_void_p(read(Mem::I64)) },
+    }
+}
+
+/// Writes an object as a value of this access to a place; none, and nothing is
+/// written, if ctypes has to do it.
+#[inline(always)]
+pub(super) fn assign(data: &Data, access: Access, place: u64, object: Object) -> Option<()> {
+    write_word(access, place, word_of(data, object, access)?);
+    Some(())
+}
+
+/// Writes the bytes of a value of this access, which is that of a simple type, to
+/// a place.
+#[inline(always)]
+pub(super) fn write_word(access: Access, place: u64, word: u64) {
+    match access.size() {
+        Some(1) => write(place, word as u8),
+        Some(2) => write(place, word as u16),
+        Some(4) => write(place, word as u32),
+        Some(_) => write(place, word),
+        None => {}
+    }
+}
+
+#[inline(always)]
+fn write<T>(place: u64, value: T) {
+    // SAFETY: the memory of an instance, at a value of its; ctypes writes
+    // it in the same way.
+    unsafe { (place as *mut T).write_unaligned(value) };
+}
+
+/// The bytes of an exact int or float as a value of this access; none for what
+/// ctypes converts itself.
+#[inline(always)]
+pub(super) fn word_of(data: &Data, value: Object, access: Access) -> Option<u64> {
+    let class = value.word(layout::OB_TYPE);
+    match access {
+        Access::None | Access::Unseen | Access::Part | Access::Bool | Access::VoidP => None,
+        Access::F64 if class == data.float => Some(value.word(layout::FLOAT_VALUE)),
+        Access::F32 if class == data.float => {
+            let double = f64::from_bits(value.word(layout::FLOAT_VALUE));
+            Some((double as f32).to_bits().into())
+        }
+        Access::F64 | Access::F32 => None,
+        _ if class == data.int => Some(integer(data, value)),
+        _ => None,
+    }
+}
+
+/// An exact int modulo 2^64.
+#[inline]
+fn integer(data: &Data, value: Object) -> u64 {
+    match data.small_int(value) {
+        Some(int) => int as u64,
+        // SAFETY: an exact int, and the GIL is held.
+        None => unsafe { capi::PyLong_AsUnsignedLongLongMask(value.address()) },
+    }
+}
