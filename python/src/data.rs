@@ -93,8 +93,8 @@ pub(crate) fn root(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// Patches what each class has for itself, of these classes, when all places are
 /// patched; more is patched while it is used.
 pub(crate) fn start(classes: impl Iterator<Item = Object>) {
-    if is_on() {
-        instances::switch(true);
+    if let Some(data) = data() {
+        instances::switch(!data.layout.compares_destructors);
         classes.for_each(|class| items::patch(class, true));
     }
 }

@@ -194,6 +194,9 @@ pub(crate) struct Layout {
     pub(crate) info_restype: Field,
     pub(crate) info_checker: Field,
     pub(crate) info_flags: Field,
+    /// Whether an instance can be given another class only if both have one
+    /// destructor.
+    pub(crate) compares_destructors: bool,
     /// Whether None is immortal, so that returning it counts no reference.
     pub(crate) immortal_none: bool,
 }
@@ -231,6 +234,7 @@ impl Layout {
             info_restype: word("info.restype", 96),
             info_checker: word("info.checker", 104),
             info_flags: Field::new("info.flags", flags, Mem::I32),
+            compares_destructors: minor >= 15,
             immortal_none: minor >= 12,
         })
     }
