@@ -1,7 +1,7 @@
 """How instances die that hotcall frees itself: derived classes, code that destructors run, long chains, and the end of the process."""
 
 import gc
-from ctypes import Structure, c_char_p, c_int, c_long, pointer, py_object
+from ctypes import Structure, c_char_p, c_int, c_long, pointer, py_object, resize, sizeof
 
 import pytest
 from conftest import compare, observe, python
@@ -90,6 +90,36 @@ def test_what_a_destructor_does():
             events.append(look(Outer().inner))
         observe(delattr, Inner, "__del__")
         return events
+
+    compare(scenario)
+
+
+def test_an_array_that_is_resized_while_it_is_sliced():
+    """Where the collector runs within a slice, code that it runs may move the array's memory."""
+
+    def scenario():
+        seen = []
+        for turn in range(40):
+            array, kept = (c_int * 400)(*[7] * 400), []
+            array[1]  # noqa: B018
+
+            def move(phase, info, array=array, turn=turn, kept=kept):
+                resize(array, sizeof(array) + 64 + turn)
+                kept.append(bytearray(b"\xff" * 1600))
+
+            # So many that the next one is allocated, for which the collector may run.
+            lists = [[] for _ in range(200)]
+            gc.callbacks.append(move)
+            thresholds = gc.get_threshold()
+            gc.set_threshold(1)
+            try:
+                slices = [array[:], array[::3]]
+            finally:
+                gc.set_threshold(*thresholds)
+                gc.callbacks.remove(move)
+            del lists
+            seen += slices
+        return seen
 
     compare(scenario)
 

@@ -240,13 +240,14 @@ fn slice(data: &Data, array: Object, slice: Object) -> Option<u64> {
     let length = array.word(CDATA_LENGTH) as isize;
     // SAFETY: places of ours.
     let count = unsafe { capi::PySlice_AdjustIndices(length, &mut start, &mut stop, step) };
-    let memory = array.word(CDATA_POINTER);
+    // For each item anew: the collector may run code that resizes the array.
+    let memory = || array.word(CDATA_POINTER);
     if access.is_simple() {
-        let place = |index: isize| memory.wrapping_add_signed(index as i64 * size as i64);
+        let place = |index: isize| memory().wrapping_add_signed(index as i64 * size as i64);
         return Some(list_of(start, step, count, |index| access::value(access, place(index))));
     }
     Some(list_of(start, step, count, |index| {
-        let found = item(data, array, memory, index as u64);
+        let found = item(data, array, memory(), index as u64);
         found.map_or(0, |(value, access)| value.get(access, || by_index(array, index)))
     }))
 }
@@ -316,8 +317,15 @@ unsafe extern "C-unwind" fn contents(this: u64, closure: u64) -> u64 {
     let ctypes = || unsafe { original(this, closure) };
     // SAFETY: CPython calls with a pointer.
     let pointer = unsafe { Object::at(this) };
-    match data().and_then(|data| item(data, pointer, target(pointer)?, 0)) {
-        Some((value, _)) => value.part(ctypes),
+    match data().and_then(|data| pointed(data, pointer)) {
+        Some(value) => value.part(ctypes),
         None => ctypes(),
     }
+}
+
+#[inline(always)]
+fn pointed(data: &Data, pointer: Object) -> Option<Value> {
+    let holder = pointer.object(OB_TYPE)?;
+    let class = info(&data.layout, holder).object(data.layout.info_proto)?;
+    Some(Value { holder, class, instance: pointer, index: 0, place: target(pointer)? })
 }
