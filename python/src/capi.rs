@@ -44,6 +44,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyObject_CallFunctionObjArgs(callable: u64, ...) -> u64;
     pub(crate) fn PyObject_CallMethodObjArgs(object: u64, name: u64, ...) -> u64;
     pub(crate) fn PyObject_CallNoArgs(callable: u64) -> u64;
+    pub(crate) fn PyObject_ClearWeakRefs(object: u64);
     pub(crate) fn PyObject_GC_Track(object: u64);
     pub(crate) fn PyObject_GC_UnTrack(object: u64);
     pub(crate) fn PyObject_GetAttr(object: u64, name: u64) -> u64;

@@ -1,5 +1,6 @@
-//! What programs do around their calls: fields of structures, the parts that
-//! they give, `byref`, and the functions of a library, made faster in place.
+//! What programs do around their calls: fields of structures, items of arrays, the
+//! instances that these and calls of classes give, `byref`, and the functions of a
+//! library, made faster in place.
 //!
 //! Each function here stands in for one of ctypes, for the most common
 //! arguments alone, and gives what that would give. All other arguments, and
@@ -72,11 +73,13 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
         DATA.store(Box::leak(Box::new(made)), Release);
     }
     let mut places = Vec::new();
-    if data().is_some() {
+    if let Some(data) = data() {
         places.extend(fields::places(py)?);
         places.extend(byref::places(py)?);
         places.extend(items::places(py)?);
-        places.extend(constructors::places(py)?);
+        if data.adopts() {
+            places.extend(constructors::places(py)?);
+        }
     }
     places.extend(libraries::places(py)?);
     Ok(places)
@@ -94,7 +97,7 @@ pub(crate) fn root(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// patched; more is patched while it is used.
 pub(crate) fn start(classes: impl Iterator<Item = Object>) {
     if let Some(data) = data() {
-        instances::switch(!data.layout.compares_destructors);
+        instances::switch(data.adopts());
         classes.for_each(|class| items::patch(class, true));
     }
 }
@@ -140,6 +143,11 @@ fn read(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<Data>> {
 }
 
 impl Data {
+    /// Whether classes are adopted (`instances`), and so called without their slot.
+    fn adopts(&self) -> bool {
+        !self.layout.compares_destructors
+    }
+
     /// Whether an object is an instance of ctypes whose class was seen.
     #[inline(always)]
     fn is_known(&self, object: Object) -> bool {

@@ -30,7 +30,8 @@ use crate::layout::{self, CDATA_ENTRY};
 use crate::raw::{Object, Owned};
 use crate::runtime::{Runtime, runtime};
 
-const HAVE_VECTORCALL: u64 = 1 << 11;
+/// A type's flag that its instances have a vectorcall pointer.
+pub(crate) const HAVE_VECTORCALL: u64 = 1 << 11;
 
 pub(crate) type Destructor = unsafe extern "C-unwind" fn(u64);
 type Visit = unsafe extern "C-unwind" fn(object: u64, closure: u64) -> c_int;
@@ -123,7 +124,6 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     }
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
-    let of_instances = with_subclasses(vec![data::root(py)?])?;
     // From here on nothing fails, and no Python code runs.
     patches.keep_originals();
     patches.apply();
@@ -131,7 +131,7 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if let Some((thunks, existing)) = &thunks {
         thunks.install(runtime, classes.iter().map(handle), existing);
     }
-    data::start(of_instances.iter().map(handle));
+    data::start(classes.iter().map(handle));
     INSTALLED.store(true, Relaxed);
     Ok(())
 }
@@ -146,14 +146,13 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     }
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
-    let of_instances = with_subclasses(vec![data::root(py)?])?;
     // From here on nothing fails, and no Python code runs. Functions lose
     // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);
     runtime.forget_all(clear_entry);
     classes.iter().for_each(|class| unhook_class(handle(class)));
     patches.undo();
-    data::stop(of_instances.iter().map(handle));
+    data::stop(classes.iter().map(handle));
     boxes::clear();
     if let Some((thunks, existing)) = &thunks {
         thunks.uninstall(runtime, classes.iter().map(handle), existing);
@@ -161,12 +160,12 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     Ok(())
 }
 
-/// What is to be patched: the places of ctypes, and `CFuncPtr` with all classes
-/// that derive from it, which are held so that none dies meanwhile.
+/// What is to be patched: the places of ctypes, and all classes of its instances,
+/// functions among them, which are held so that none dies meanwhile.
 fn prepare<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<(Patches, Vec<Bound<'py, PyAny>>)> {
     let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
     let patches = Patches::of(&class, data::places(py, runtime)?)?;
-    Ok((patches, with_subclasses(vec![class.into_any()])?))
+    Ok((patches, with_subclasses(vec![data::root(py)?])?))
 }
 
 /// Some classes with all that derive from them.

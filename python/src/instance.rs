@@ -70,8 +70,12 @@ pub(crate) fn copy(instance: Object) -> Option<Owned> {
     Some(made)
 }
 
-/// The constructor and initialiser of each kind of ctypes class that has memory.
-static STOCK: [[AtomicU64; 2]; 5] = [const { [AtomicU64::new(0), AtomicU64::new(0)] }; 5];
+/// The class of ctypes for each kind of class whose instances have memory.
+pub(crate) const KINDS: [&str; 5] = ["_SimpleCData", "_Pointer", "Structure", "Union", "Array"];
+
+/// The constructor and initialiser of each of them.
+static STOCK: [[AtomicU64; 2]; KINDS.len()] =
+    [const { [AtomicU64::new(0), AtomicU64::new(0)] }; KINDS.len()];
 
 /// Learns them: without arguments the initialisers do nothing.
 ///
@@ -79,8 +83,7 @@ static STOCK: [[AtomicU64; 2]; 5] = [const { [AtomicU64::new(0), AtomicU64::new(
 /// What a look-up raised.
 pub(crate) fn learn_stock(py: Python<'_>) -> PyResult<()> {
     let ctypes = py.import("_ctypes")?;
-    let names = ["_SimpleCData", "_Pointer", "Structure", "Union", "Array"];
-    for (name, slots) in names.into_iter().zip(&STOCK) {
+    for (name, slots) in KINDS.into_iter().zip(&STOCK) {
         let class = ctypes.getattr(name)?;
         for (slot, field) in slots.iter().zip([TYPE_NEW, TYPE_INIT]) {
             slot.store(handle(&class).word(field), Relaxed);

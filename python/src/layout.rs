@@ -183,8 +183,8 @@ pub(crate) struct Layout {
     /// The object that `byref` was given.
     pub(crate) reference_object: Field,
     pub(crate) info_size: Field,
-    /// What libffi is told of a type: a record of its own, see [`FFI_SIZE`].
     pub(crate) info_length: Field,
+    /// What libffi is told of a type: a record of its own, see [`FFI_SIZE`].
     pub(crate) info_ffi: Field,
     pub(crate) info_proto: Field,
     pub(crate) info_setfunc: Field,

@@ -16,6 +16,7 @@ import struct  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
+import threading  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
@@ -160,6 +161,15 @@ def compare(scenario):
     hot = hotly(scenario)
     if hot != plain:
         pytest.fail(first_difference(plain, hot), pytrace=False)
+
+
+def in_threads(count, work):
+    """Runs `work` with the numbers from 0 on, each in a thread of its own, and waits for all."""
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def total_calls():

@@ -6,13 +6,12 @@ Random programs run under plain ctypes and under hotcall, on classes of their ow
 import ctypes
 import gc
 import sys
-import threading
 from ctypes import (
     POINTER, BigEndianStructure, Structure, Union, addressof, byref, c_bool, c_byte, c_char, c_char_p, c_double, c_float, c_int,
     c_int64, c_long, c_longdouble, c_short, c_ubyte, c_uint, c_ulong, c_ulonglong, c_ushort, c_void_p, c_wchar, c_wchar_p, py_object,
 )  # fmt: skip
 
-from conftest import LONG, compare, observe, python
+from conftest import LONG, compare, in_threads, observe, python
 from values import Both, FloatSub, IntSub, MyInt, Raising
 
 import hotcall
@@ -225,11 +224,7 @@ def test_threads():
 
     wrong = []
     with hotcall.installed():
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(6, work)
     assert not wrong
 
 

@@ -6,13 +6,12 @@ Random programs run under plain ctypes and under hotcall, on classes of their ow
 
 import gc
 import sys
-import threading
 import weakref
 from ctypes import (
     POINTER, Array, Structure, addressof, byref, c_bool, c_char_p, c_double, c_int, c_long, c_short, pointer, resize, sizeof,
 )  # fmt: skip
 
-from conftest import LONG, compare, observe, python
+from conftest import LONG, compare, in_threads, observe, python
 from instance_program import Program, look
 
 import hotcall
@@ -90,7 +89,7 @@ def test_counts():
 def test_instances_that_changed_their_class():
     """An instance may get another class of the same layout, whose own instances have other sizes and lengths.
 
-    All classes are new: from 3.15 on it depends on the number of instances that a class has made whether it may be assigned.
+    All classes are new, so that both runs begin alike.
     """
 
     def array(kind, length):
@@ -192,11 +191,7 @@ def test_threads():
     sys.setswitchinterval(1e-5)
     try:
         with hotcall.installed():
-            threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            in_threads(6, work)
     finally:
         sys.setswitchinterval(interval)
     assert not wrong

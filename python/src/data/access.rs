@@ -175,17 +175,21 @@ impl Value {
     #[inline(always)]
     pub(super) fn part(self, ctypes: impl FnOnce() -> u64) -> u64 {
         match instances::part(self.class, self.instance, self.place, self.index) {
-            0 => self.adopt(ctypes()).0,
+            0 => {
+                let given = ctypes();
+                self.adopt(given);
+                given
+            }
             part => part,
         }
     }
 
-    /// Adopts the class of what ctypes has given, if that is a part of the
-    /// instance, and tells whether it is.
+    /// Adopts the class of what ctypes has given, an object or 0, if that is a part
+    /// of the instance, and tells whether it is.
     #[cold]
-    fn adopt(self, given: u64) -> (u64, bool) {
+    fn adopt(self, given: u64) -> bool {
         if given == 0 {
-            return (0, false);
+            return false;
         }
         // SAFETY: an object that ctypes has just given.
         let part = unsafe { Object::at(given) };
@@ -195,13 +199,13 @@ impl Value {
         if is_part {
             instances::adopt(self.class);
         }
-        (given, is_part)
+        is_part
     }
 
     /// Learns from what ctypes has given how values of this holder are accessed.
     #[cold]
     fn look(self, given: u64) -> u64 {
-        let (given, is_part) = self.adopt(given);
+        let is_part = self.adopt(given);
         let known = known(self.holder);
         if given != 0 && known.holder.load(Relaxed) == self.holder.address() {
             let access = if is_part { Access::Part } else { Access::None };

@@ -5,9 +5,8 @@
 //! its own, so that CPython does not make a tuple of arguments. A call without
 //! arguments, of a simple type with an exact int or float, or of a pointer with an
 //! instance to point to, is served by an instance that was kept; all others go to
-//! the slot. New classes have no such
-//! pointer, and those of other metaclasses, which may have their own way of being
-//! called, get none.
+//! the slot. New classes have no such pointer, and those of other metaclasses,
+//! which may have their own way of being called, get none.
 //!
 //! # Safety
 //! As for the module above.
@@ -22,7 +21,7 @@ use super::{Data, data, instances};
 use crate::capi::{self, ARGUMENTS_OFFSET};
 use crate::declare::info;
 use crate::enter::Vectorcall;
-use crate::hook::{Original, Place};
+use crate::hook::{HAVE_VECTORCALL, Original, Place};
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{
@@ -34,9 +33,6 @@ use crate::raw::{self, Object, Owned};
 /// The vectorcall pointer of a class, where its metaclass says that it is.
 const TYPE_VECTORCALL: Field = Field::new("type.vectorcall", 400, Mem::I64);
 
-/// Instances have a vectorcall pointer.
-const HAVE_VECTORCALL: u64 = 1 << 11;
-
 type Call = unsafe extern "C-unwind" fn(class: u64, args: u64, names: u64) -> u64;
 
 static CALL: Original = Original::new();
@@ -45,7 +41,7 @@ static CALL: Original = Original::new();
 pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     let ctypes = py.import("_ctypes")?;
     let mut places = Vec::new();
-    for name in ["_SimpleCData", "_Pointer", "Structure", "Union", "Array"] {
+    for name in instance::KINDS {
         let metaclass = ctypes.getattr(name)?.get_type();
         let metaclass = handle(metaclass.as_any());
         places.push(Place::new(metaclass, TYPE_CALL, &CALL, ours()));

@@ -123,8 +123,7 @@ fn value(field: Object, class: Object, instance: Object) -> Value {
 
 /// The same, where some of it has to be learned.
 #[cold]
-fn learn(field: Object, instance: Object) -> Option<(Value, Access)> {
-    let data = data()?;
+fn learn(data: &Data, field: Object, instance: Object) -> Option<(Value, Access)> {
     let class = field.object(CLASS)?;
     // Other objects may be smaller than what is read of an instance.
     let is_instance = data.is_instance(instance);
@@ -190,7 +189,7 @@ unsafe fn get_unknown(field: u64, instance: u64, class: u64) -> u64 {
     // SAFETY: the caller vouches for the arguments.
     let ctypes = || unsafe { by_ctypes(field, instance, class) };
     // SAFETY: as above.
-    match unsafe { with(field, instance, |_, field, instance| learn(field, instance)) } {
+    match unsafe { with(field, instance, learn) } {
         Some((value, access)) => value.get(access, ctypes),
         None => ctypes(),
     }
@@ -215,6 +214,6 @@ unsafe extern "C-unwind" fn set(field: u64, instance: u64, value: u64) -> c_int 
 /// The place and the access of a field's value.
 #[inline(always)]
 fn find_or_learn(data: &Data, field: Object, instance: Object) -> Option<(u64, Access)> {
-    let (value, access) = find(data, field, instance).or_else(|| learn(field, instance))?;
+    let (value, access) = find(data, field, instance).or_else(|| learn(data, field, instance))?;
     Some((value.place, access))
 }

@@ -89,7 +89,6 @@ struct Stock {
     counts_class: bool,
     /// What frees an instance's own memory.
     free: u64,
-    clear_weak: Destructor,
     /// What gives up an instance's attributes; none before 3.13.
     clear_dict: Option<Destructor>,
 }
@@ -158,11 +157,6 @@ fn known(class: Object) -> Option<&'static Class> {
     let is_known =
         class.word(TYPE_DEALLOC) == ours() && place.address.load(Relaxed) == class.address();
     is_known.then_some(place)
-}
-
-/// Where the instances of a class have their weak references.
-fn place_of_weak(class: Object) -> Field {
-    Field::new("weak", class.word(TYPE_WEAK) as i32, Mem::I64)
 }
 
 /// Starts or stops to replace destructors. When it is stopped, that of a class

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use hotcall_tracer::{Field, Mem};
 
 use crate::capi;
+use crate::hook::Destructor;
 use crate::layout::{OB_TYPE, TYPE_FLAGS};
 use crate::raw::{self, Object};
 
@@ -50,7 +51,7 @@ impl Kept {
     }
 
     /// Frees the objects.
-    pub(super) fn free(&self, free: unsafe extern "C-unwind" fn(u64)) {
+    pub(super) fn free(&self, free: Destructor) {
         while let Some(object) = self.pop() {
             // SAFETY: an object that nobody refers to, and what frees those of its class.
             unsafe { free(object.address()) };

@@ -155,7 +155,7 @@ fn leave_derived(stock: &Stock, instance: Object, class: Object) {
     unsafe { capi::PyObject_GC_UnTrack(this) };
     if class.word(TYPE_WEAK) != 0 {
         // SAFETY: an object that may have weak references.
-        unsafe { (stock.clear_weak)(this) };
+        unsafe { capi::PyObject_ClearWeakRefs(this) };
     }
     // SAFETY: as above; the destructor expects it.
     unsafe { capi::PyObject_GC_Track(this) };

@@ -17,10 +17,9 @@ use crate::kinds::handle;
 /// What a look-up raised.
 pub(in crate::data) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     let samples = Samples::make(py)?;
-    let stock = samples.stock(py)?;
-    let holds = stock.is_some() && samples.rows_hold();
-    if let Some(stock) = stock.filter(|_| holds && super::stock().is_none()) {
-        STOCK.store(Box::leak(Box::new(stock)), Release);
+    let holds = samples.rows_hold();
+    if holds && stock().is_none() {
+        STOCK.store(Box::leak(Box::new(samples.stock(py)?)), Release);
     }
     Ok(holds)
 }
@@ -69,18 +68,16 @@ impl<'py> Samples<'py> {
         Ok(Samples { plain, inner, outer, special, whole, part, dressed, _weak: weak })
     }
 
-    /// What CPython does itself; none if it is not as expected.
-    fn stock(&self, py: Python<'py>) -> PyResult<Option<Stock>> {
+    /// What CPython does itself.
+    fn stock(&self, py: Python<'py>) -> PyResult<Stock> {
         let root = root(py)?;
-        let Some(clear_weak) = capi::symbol(c"PyObject_ClearWeakRefs") else { return Ok(None) };
-        Ok(Some(Stock {
+        Ok(Stock {
             of_classes: handle(&self.plain).word(TYPE_DEALLOC),
             of_instances: handle(&root).word(TYPE_DEALLOC),
             free: handle(&self.inner).word(TYPE_FREE),
             counts_class: handle(&root).word(TYPE_FLAGS) & HEAP_TYPE != 0,
-            clear_weak: function(clear_weak),
             clear_dict: capi::symbol(c"PyObject_ClearManagedDict").map(function),
-        }))
+        })
     }
 
     fn rows_hold(&self) -> bool {
@@ -88,7 +85,7 @@ impl<'py> Samples<'py> {
         let [whole, part, dressed] = [&self.whole, &self.part, &self.dressed].map(handle);
         let value = |object: Object| object.address() + CDATA_VALUE.offset as u64;
         let lists = |object: Object| {
-            let weak = place_of_weak(handle(&self.inner));
+            let weak = Field::new("weak", inner.word(TYPE_WEAK) as i32, Mem::I64);
             [DICT, VALUES, weak].map(|field| object.word(field) != 0)
         };
         let instances = whole.word(CDATA_NEEDS_FREE) == 1
