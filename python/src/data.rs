@@ -20,6 +20,7 @@ pub(crate) mod instances;
 mod items;
 mod kept;
 mod libraries;
+mod table;
 
 use std::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicU64,
@@ -33,6 +34,7 @@ use crate::hook::Place;
 use crate::layout::{self, Int, Layout};
 use crate::raw::Object;
 use crate::runtime::Runtime;
+use table::{Entry, Table};
 
 /// What all functions of this module know.
 struct Data {
@@ -48,10 +50,23 @@ struct Data {
 /// It is made once and lives as long as the process.
 static DATA: AtomicPtr<Data> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Classes of instances of ctypes, by a hash of their addresses, with their
-/// versions. No two classes ever have the same version.
-static CLASSES: [(AtomicU64, AtomicU32); 256] =
-    [const { (AtomicU64::new(0), AtomicU32::new(0)) }; 256];
+/// A class of instances of ctypes. No two classes ever have the same version.
+struct Class {
+    address: AtomicU64,
+    version: AtomicU32,
+}
+
+impl Entry for Class {
+    const EMPTY: Class = Class { address: AtomicU64::new(0), version: AtomicU32::new(0) };
+
+    #[inline(always)]
+    fn address(&self) -> &AtomicU64 {
+        &self.address
+    }
+}
+
+/// The classes that were seen.
+static CLASSES: Table<Class, 256> = Table::new();
 
 #[inline(always)]
 fn data() -> Option<&'static Data> {
@@ -154,8 +169,8 @@ impl Data {
         let address = object.word(layout::OB_TYPE);
         // SAFETY: the class of an object that is alive.
         let version = unsafe { Object::at(address) }.word(layout::TYPE_VERSION) as u32;
-        let (known, of) = place(address);
-        known.load(Relaxed) == address && of.load(Relaxed) == version && version != 0
+        let is_of = |known: &Class| known.version.load(Relaxed) == version;
+        version != 0 && CLASSES.find(address).is_some_and(is_of)
     }
 
     /// Whether an object is an instance of ctypes.
@@ -185,17 +200,12 @@ impl Data {
         // SAFETY: two classes.
         let derives = unsafe { capi::PyType_IsSubtype(class, self.base) } != 0;
         if derives {
-            let (known, of) = place(class);
-            known.store(class, Relaxed);
+            let known = CLASSES.room(class);
+            known.address.store(class, Relaxed);
             // SAFETY: a class.
-            of.store(unsafe { Object::at(class) }.word(layout::TYPE_VERSION) as u32, Relaxed);
+            let version = unsafe { Object::at(class) }.word(layout::TYPE_VERSION) as u32;
+            known.version.store(version, Relaxed);
         }
         derives
     }
-}
-
-/// The place for what is known of a class.
-#[inline(always)]
-fn place(class: u64) -> &'static (AtomicU64, AtomicU32) {
-    &CLASSES[(class >> 5) as usize % CLASSES.len()]
 }

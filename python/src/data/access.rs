@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use hotcall_core::CType;
 use hotcall_tracer::{Field, Mem};
 
+use super::table::{Entry, Table};
 use super::{Data, instances};
 use crate::capi;
 use crate::declare::Kind;
@@ -28,15 +29,22 @@ struct Known {
     access: AtomicU8,
 }
 
-/// The holders that were seen, by a hash of their addresses.
-static KNOWN: [Known; 1024] = [const {
-    Known {
+impl Entry for Known {
+    const EMPTY: Known = Known {
         holder: AtomicU64::new(0),
         class: AtomicU64::new(0),
         version: AtomicU32::new(0),
         access: AtomicU8::new(0),
+    };
+
+    #[inline(always)]
+    fn address(&self) -> &AtomicU64 {
+        &self.holder
     }
-}; 1024];
+}
+
+/// The holders that were seen.
+static KNOWN: Table<Known, 512> = Table::new();
 
 /// Defines [`Access`] and its numbers.
 macro_rules! accesses {
@@ -111,20 +119,12 @@ pub(super) fn forget() {
     KNOWN.iter().for_each(|known| known.holder.store(0, Relaxed));
 }
 
-/// The place for what is known of a holder.
-#[inline(always)]
-fn known(holder: Object) -> &'static Known {
-    let address = holder.address() as usize;
-    &KNOWN[(address >> 4 ^ address >> 14) % KNOWN.len()]
-}
-
 /// How a holder's values, which are of this class, are accessed, if that is known.
 #[inline(always)]
 pub(super) fn access(holder: Object, class: Object) -> Option<Access> {
     let version = class.word(layout::TYPE_VERSION) as u32;
-    let known = known(holder);
-    let is_known = known.holder.load(Relaxed) == holder.address()
-        && known.class.load(Relaxed) == class.address()
+    let known = KNOWN.find(holder.address())?;
+    let is_known = known.class.load(Relaxed) == class.address()
         && known.version.load(Relaxed) == version
         && version != 0;
     is_known.then(|| Access::from_number(known.access.load(Relaxed)))
@@ -137,7 +137,7 @@ pub(super) fn learn(holder: Object, class: Object) -> Access {
     let kinds = &runtime.known.kinds;
     let kind = kinds.of_class(class).filter(|_| kinds.is_direct(class));
     let access = kind.map_or(Access::Unseen, Access::of);
-    let known = known(holder);
+    let known = KNOWN.room(holder.address());
     known.holder.store(holder.address(), Relaxed);
     known.class.store(class.address(), Relaxed);
     known.version.store(class.word(layout::TYPE_VERSION) as u32, Relaxed);
@@ -206,8 +206,7 @@ impl Value {
     #[cold]
     fn look(self, given: u64) -> u64 {
         let is_part = self.adopt(given);
-        let known = known(self.holder);
-        if given != 0 && known.holder.load(Relaxed) == self.holder.address() {
+        if let Some(known) = KNOWN.find(self.holder.address()).filter(|_| given != 0) {
             let access = if is_part { Access::Part } else { Access::None };
             known.access.store(access as u8, Relaxed);
         }

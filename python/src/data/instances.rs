@@ -33,6 +33,7 @@ pub(super) use samples::rows_hold;
 
 use super::data;
 use super::kept::{HEAP_TYPE, Kept, LINKS};
+use super::table::{Entry, Table};
 use crate::capi;
 use crate::declare::info;
 use crate::hook::Destructor;
@@ -76,7 +77,7 @@ const PATIENCE: u32 = 16;
 /// How many instances a class must have made where the values of attributes lie
 /// behind them: CPython makes less room for them from one to the next, up to 30.
 const SETTLED: u32 = 40;
-/// How often a place of the table may change hands.
+/// How often an entry of the table may change hands.
 const CHANGES: u32 = 4;
 
 /// What CPython does itself.
@@ -121,10 +122,8 @@ struct Class {
     changes: AtomicU32,
 }
 
-/// All of them, by a hash of their addresses. What is said of a class is true
-/// while the class has our destructor.
-static CLASSES: [Class; 512] = [const {
-    Class {
+impl Entry for Class {
+    const EMPTY: Class = Class {
         address: AtomicU64::new(0),
         size: AtomicU64::new(0),
         length: AtomicU64::new(0),
@@ -134,17 +133,20 @@ static CLASSES: [Class; 512] = [const {
         left: AtomicU32::new(0),
         seen: AtomicU32::new(0),
         changes: AtomicU32::new(0),
+    };
+
+    #[inline(always)]
+    fn address(&self) -> &AtomicU64 {
+        &self.address
     }
-}; 512];
+}
+
+/// The classes that are adopted. What is said of a class is true while the class
+/// has our destructor.
+static CLASSES: Table<Class, 256> = Table::new();
 
 /// Whether destructors are replaced.
 static IS_ON: AtomicBool = AtomicBool::new(false);
-
-/// The place for what is known of the class at an address.
-#[inline(always)]
-fn place(class: u64) -> &'static Class {
-    &CLASSES[((class >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55) as usize]
-}
 
 fn ours() -> u64 {
     dealloc as Destructor as usize as u64
@@ -153,10 +155,7 @@ fn ours() -> u64 {
 /// What is known of a class, if its destructor is ours.
 #[inline(always)]
 fn known(class: Object) -> Option<&'static Class> {
-    let place = place(class.address());
-    let is_known =
-        class.word(TYPE_DEALLOC) == ours() && place.address.load(Relaxed) == class.address();
-    is_known.then_some(place)
+    if class.word(TYPE_DEALLOC) == ours() { CLASSES.find(class.address()) } else { None }
 }
 
 /// Starts or stops to replace destructors. When it is stopped, that of a class
@@ -180,7 +179,7 @@ pub(super) fn put_back(class: Object) {
 /// the same for instances that are bare.
 #[cold]
 pub(crate) fn adopt(class: Object) {
-    let place = place(class.address());
+    let place = CLASSES.room(class.address());
     let is_here = place.address.load(Relaxed) == class.address();
     if is_here && place.left.load(Relaxed) == PATIENCE || !IS_ON.load(Relaxed) {
         return;

@@ -123,9 +123,8 @@ fn leave(stock: &Stock, instance: Object, class: Object) {
     unsafe { class.set(TYPE_DEALLOC, stock.of_classes) };
     // SAFETY: the destructor of this class, and what it was called with.
     unsafe { function(stock.of_classes)(instance.address()) };
-    let place = place(class.address());
     let is_deep = NESTED.load(Relaxed) >= DEPTH;
-    if place.address.load(Relaxed) == class.address() && IS_ON.load(Relaxed) {
+    if let Some(place) = CLASSES.find(class.address()).filter(|_| IS_ON.load(Relaxed)) {
         let left = place.left.load(Relaxed) + u32::from(!is_deep);
         place.left.store(left.min(PATIENCE), Relaxed);
         if left < PATIENCE && is_usual(stock, class) {
