@@ -50,14 +50,15 @@ struct Data {
 /// It is made once and lives as long as the process.
 static DATA: AtomicPtr<Data> = AtomicPtr::new(std::ptr::null_mut());
 
-/// A class of instances of ctypes. No two classes ever have the same version.
-struct Class {
+/// A class whose instances are known to be those of ctypes. No two classes ever
+/// have the same version.
+struct Derived {
     address: AtomicU64,
     version: AtomicU32,
 }
 
-impl Entry for Class {
-    const EMPTY: Class = Class { address: AtomicU64::new(0), version: AtomicU32::new(0) };
+impl Entry for Derived {
+    const EMPTY: Derived = Derived { address: AtomicU64::new(0), version: AtomicU32::new(0) };
 
     #[inline(always)]
     fn address(&self) -> &AtomicU64 {
@@ -66,7 +67,7 @@ impl Entry for Class {
 }
 
 /// The classes that were seen.
-static CLASSES: Table<Class, 256> = Table::new();
+static DERIVED: Table<Derived, 256> = Table::new();
 
 #[inline(always)]
 fn data() -> Option<&'static Data> {
@@ -169,8 +170,8 @@ impl Data {
         let address = object.word(layout::OB_TYPE);
         // SAFETY: the class of an object that is alive.
         let version = unsafe { Object::at(address) }.word(layout::TYPE_VERSION) as u32;
-        let is_of = |known: &Class| known.version.load(Relaxed) == version;
-        version != 0 && CLASSES.find(address).is_some_and(is_of)
+        let is_of = |known: &Derived| known.version.load(Relaxed) == version;
+        version != 0 && DERIVED.find(address).is_some_and(is_of)
     }
 
     /// Whether an object is an instance of ctypes.
@@ -200,7 +201,7 @@ impl Data {
         // SAFETY: two classes.
         let derives = unsafe { capi::PyType_IsSubtype(class, self.base) } != 0;
         if derives {
-            let known = CLASSES.room(class);
+            let known = DERIVED.room(class);
             known.address.store(class, Relaxed);
             // SAFETY: a class.
             let version = unsafe { Object::at(class) }.word(layout::TYPE_VERSION) as u32;

@@ -143,6 +143,27 @@ def test_classes_that_are_made_endlessly():
         assert sys.getallocatedblocks() - before < 300 * 10
 
 
+def test_more_classes_and_fields_than_tables_have_room_for():
+    """What is known of one is never taken for another, and what was forgotten is learned again."""
+
+    def scenario():
+        def made(number):
+            kind = [c_int, c_double, c_short * 3, c_bool][number % 4]
+            inner = type("Inner", (Structure,), {"_fields_": [("value", kind)]})
+            return type("Outer", (Structure,), {"_fields_": [("room", c_int * (number % 5)), ("inner", inner), ("more", kind)]})
+
+        outers = [made(number)() for number in range(800)]
+        seen = []
+        for _ in range(3):
+            for outer in outers:
+                seen += [look(outer.inner), bytes(outer), len(outer.room)]
+                seen += [list(value) if isinstance(value, Array) else value for value in (outer.more, outer.inner.value)]
+                seen.append(observe(setattr, outer, "more", 7))
+        return seen
+
+    compare(scenario)
+
+
 def test_classes_die():
     """Instances that are kept keep no class alive, and the next class at its address is another one."""
 

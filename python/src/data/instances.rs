@@ -179,16 +179,17 @@ pub(super) fn put_back(class: Object) {
 /// the same for instances that are bare.
 #[cold]
 pub(crate) fn adopt(class: Object) {
-    let place = CLASSES.room(class.address());
-    let is_here = place.address.load(Relaxed) == class.address();
-    if is_here && place.left.load(Relaxed) == PATIENCE || !IS_ON.load(Relaxed) {
+    let known = CLASSES.find(class.address());
+    let is_left = known.is_some_and(|place| place.left.load(Relaxed) == PATIENCE);
+    if is_left || !IS_ON.load(Relaxed) {
         return;
     }
     let (Some(data), Some(stock)) = (data(), stock()) else { return };
     if !is_usual(stock, class) {
         return;
     }
-    if is_here {
+    let place = known.unwrap_or_else(|| CLASSES.room(class.address()));
+    if known.is_some() {
         // What was kept of a class that was at this address before: this one is of the same kind.
         place.kept.free(function(stock.free));
     } else {
@@ -203,9 +204,9 @@ pub(crate) fn adopt(class: Object) {
     }
     place.left.store(0, Relaxed);
     place.address.store(class.address(), Relaxed);
-    let known = info(&data.layout, class);
-    place.size.store(known.word(data.layout.info_size), Relaxed);
-    place.length.store(known.word(data.layout.info_length), Relaxed);
+    let info = info(&data.layout, class);
+    place.size.store(info.word(data.layout.info_size), Relaxed);
+    place.length.store(info.word(data.layout.info_length), Relaxed);
     place.weak.store(class.word(TYPE_WEAK), Relaxed);
     let has_values = class.word(TYPE_FLAGS) & INLINE_VALUES != 0;
     place.values.store(if has_values { class.word(TYPE_BASIC_SIZE) } else { 0 }, Relaxed);

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// What is known of one object.
 pub(super) trait Entry {
+    /// An entry of no object.
     const EMPTY: Self;
 
     /// The object's address; 0 in an entry that is empty.
     fn address(&self) -> &AtomicU64;
 }
 
-/// `PAIRS` pairs of entries.
+/// `PAIRS` pairs of entries, each of which two objects share.
 pub(super) struct Table<T, const PAIRS: usize> {
     entries: [[T; 2]; PAIRS],
     /// Which of two entries was taken last for another object.
