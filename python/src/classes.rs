@@ -313,7 +313,7 @@ impl Classes {
     /// Whether ctypes sees nothing but a callable in an object: neither a class
     /// of its own, nor one whose metaclass is no stock one.
     pub(crate) fn is_callable_alone(&self, object: Object) -> bool {
-        let Some(class) = object.object(layout::OB_TYPE) else { return false };
+        let class = object.class();
         let is_type = class.word(layout::TYPE_FLAGS) & TYPE_SUBCLASS != 0;
         !is_type || class.address() == self.landmarks.type_class
     }

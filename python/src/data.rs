@@ -23,8 +23,8 @@ mod libraries;
 mod table;
 
 use std::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
+    AtomicPtr,
+    Ordering::{Acquire, Release},
 };
 
 use pyo3::prelude::*;
@@ -34,7 +34,7 @@ use crate::hook::Place;
 use crate::layout::{self, Int, Layout};
 use crate::raw::Object;
 use crate::runtime::Runtime;
-use table::{Entry, Table};
+use table::{Seen, Table};
 
 /// What all functions of this module know.
 struct Data {
@@ -50,24 +50,8 @@ struct Data {
 /// It is made once and lives as long as the process.
 static DATA: AtomicPtr<Data> = AtomicPtr::new(std::ptr::null_mut());
 
-/// A class whose instances are known to be those of ctypes. No two classes ever
-/// have the same version.
-struct Derived {
-    address: AtomicU64,
-    version: AtomicU32,
-}
-
-impl Entry for Derived {
-    const EMPTY: Derived = Derived { address: AtomicU64::new(0), version: AtomicU32::new(0) };
-
-    #[inline(always)]
-    fn address(&self) -> &AtomicU64 {
-        &self.address
-    }
-}
-
-/// The classes that were seen.
-static DERIVED: Table<Derived, 256> = Table::new();
+/// The classes that were seen whose instances are those of ctypes.
+static DERIVED: Table<Seen, 256> = Table::new();
 
 #[inline(always)]
 fn data() -> Option<&'static Data> {
@@ -164,20 +148,12 @@ impl Data {
         !self.layout.compares_destructors
     }
 
-    /// Whether an object is an instance of ctypes whose class was seen.
-    #[inline(always)]
-    fn is_known(&self, object: Object) -> bool {
-        let address = object.word(layout::OB_TYPE);
-        // SAFETY: the class of an object that is alive.
-        let version = unsafe { Object::at(address) }.word(layout::TYPE_VERSION) as u32;
-        let is_of = |known: &Derived| known.version.load(Relaxed) == version;
-        version != 0 && DERIVED.find(address).is_some_and(is_of)
-    }
-
     /// Whether an object is an instance of ctypes.
     #[inline]
     fn is_instance(&self, object: Object) -> bool {
-        self.is_known(object) || self.learn(object.word(layout::OB_TYPE))
+        let class = object.class();
+        let is_known = DERIVED.find(class.address()).is_some_and(|known| known.is(class));
+        is_known || self.learn(class)
     }
 
     /// The value of an exact int of one digit.
@@ -197,15 +173,11 @@ impl Data {
 
     /// Whether a class derives from that of all instances.
     #[cold]
-    fn learn(&self, class: u64) -> bool {
+    fn learn(&self, class: Object) -> bool {
         // SAFETY: two classes.
-        let derives = unsafe { capi::PyType_IsSubtype(class, self.base) } != 0;
+        let derives = unsafe { capi::PyType_IsSubtype(class.address(), self.base) } != 0;
         if derives {
-            let known = DERIVED.room(class);
-            known.address.store(class, Relaxed);
-            // SAFETY: a class.
-            let version = unsafe { Object::at(class) }.word(layout::TYPE_VERSION) as u32;
-            known.version.store(version, Relaxed);
+            DERIVED.room(class.address()).see(class);
         }
         derives
     }

@@ -225,7 +225,7 @@ impl Reader<'_> {
         if version == 0 {
             return Err(refusals::NEW_CLASS);
         }
-        let Some(class) = function.object(layout::OB_TYPE) else { return Err(refusals::CLASS) };
+        let class = function.class();
         let info = info(self.layout, class);
         let rows = self.layout;
         let own_or = |own, of_class| self.own_or(function, own, of_class);
@@ -262,7 +262,7 @@ impl Reader<'_> {
 
     /// A part of a function's declaration, which overrides its class's.
     pub(crate) fn own_or(&self, function: Object, own: Field, of_class: Field) -> Option<Object> {
-        let of_class = || info(self.layout, function.object(layout::OB_TYPE)?).object(of_class);
+        let of_class = || info(self.layout, function.class()).object(of_class);
         function.object(own).or_else(of_class)
     }
 
@@ -293,11 +293,8 @@ impl Reader<'_> {
             layout::FUNC_ERRCHECK,
             layout::FUNC_PARAMFLAGS,
         ];
-        let class = function.object(layout::OB_TYPE);
         own.iter().all(|&field| function.word(field) == 0)
-            && class.is_some_and(|class| {
-                info(self.layout, class).word(self.layout.info_converters) != 0
-            })
+            && info(self.layout, function.class()).word(self.layout.info_converters) != 0
     }
 
     fn args(&self, converters: Objects) -> Result<Vec<Arg>, Refusal> {

@@ -127,7 +127,7 @@ fn relay(py: Python<'_>, function: Object, (index, ahead): Key) -> PyResult<Owne
         (layout::FUNC_CHECKER, of(layout::FUNC_CHECKER, rows.info_checker)),
     ];
     let converters = of(layout::FUNC_CONVERTERS, rows.info_converters);
-    let class = function.object(layout::OB_TYPE).expect("every object has a class");
+    let class = function.class();
     let flags = info(rows, class).word(rows.info_flags) & FUNCTION_FLAGS;
     let name = hook::name(function);
     let done = if ahead == Ahead::Build { 0 } else { index + 1 };
@@ -303,7 +303,7 @@ fn parameter_of(argument: Object) -> Option<Owned> {
 /// Whether rules may take `value` as ctypes takes what it has looked up.
 fn is_accepted(value: Object, required: u64) -> bool {
     let Some(runtime) = runtime() else { return false };
-    let Some(class) = value.object(layout::OB_TYPE) else { return false };
+    let class = value.class();
     let classes = &runtime.known.classes;
     if required == 0 {
         return classes.is_familiar(class);

@@ -75,7 +75,7 @@ pub(crate) fn call_behind(class: u64) -> Call {
 /// Whether CPython will call this function through its vectorcall pointer;
 /// sets its class's flag if only that is missing.
 pub(crate) fn accepts_vectorcall(function: Object) -> bool {
-    let Some(class) = function.object(layout::OB_TYPE) else { return false };
+    let class = function.class();
     let ours = class.word(layout::TYPE_CALL) == tp_call as Call as usize as u64
         && class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
     if ours && class.word(layout::TYPE_FLAGS) & HAVE_VECTORCALL == 0 {
@@ -96,10 +96,7 @@ fn set_flag(class: Object, on: bool) {
 
 /// The `__name__` in a function's own dictionary, or else its class's name.
 pub(crate) fn name(function: Object) -> String {
-    own_name(function).unwrap_or_else(|| match function.object(layout::OB_TYPE) {
-        Some(class) => class.text(layout::TYPE_NAME),
-        None => String::new(),
-    })
+    own_name(function).unwrap_or_else(|| function.class().text(layout::TYPE_NAME))
 }
 
 /// The `__name__` in a function's own dictionary, if it is there.
@@ -343,10 +340,8 @@ unsafe fn set(original: &Original, this: u64, value: u64, closure: u64) -> c_int
     let setter = unsafe { std::mem::transmute::<usize, Setter>(original.address() as usize) };
     // Another interpreter shares the table, but its classes are not ours.
     // SAFETY: the setter's object is a function object.
-    let class = unsafe { Object::at(this) }.object(layout::OB_TYPE);
-    let ours = class.is_some_and(|class| {
-        class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64
-    });
+    let class = unsafe { Object::at(this) }.class();
+    let ours = class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
     let runtime = runtime().filter(|_| ours);
     if let Some(runtime) = runtime {
         runtime.changing(this);

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use smallvec::SmallVec;
 
 use crate::capi;
-use crate::layout::OB_COUNT;
+use crate::layout::{OB_COUNT, OB_TYPE};
 
 /// An object, or another structure of CPython's, at a known address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,12 @@ impl Object {
         // type; rows are at most 8 bytes.
         unsafe { std::ptr::copy_nonoverlapping(place as *const u8, bytes.as_mut_ptr(), size) };
         field.mem.widen(u64::from_le_bytes(bytes))
+    }
+
+    /// Its class.
+    #[inline(always)]
+    pub(crate) fn class(self) -> Object {
+        Object(self.word(OB_TYPE))
     }
 
     /// The object that a field refers to, if any.

@@ -13,11 +13,9 @@ use crate::callbacks;
 use crate::declare::Declaration;
 use crate::hook;
 use crate::kinds::handle;
-use crate::layout;
 use crate::lending;
 use crate::profile::{Profile, Record};
 use crate::raw::Object;
-use crate::refusals;
 use crate::runtime::{CTYPES_CALLS, DEMOTIONS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
 
 /// What the words of a call are called.
@@ -110,7 +108,7 @@ fn shapes(runtime: &Runtime, function: u64) -> Vec<Shape<Stub>> {
 
 /// The declaration of a function that has no site yet.
 fn read_cold(py: Python<'_>, runtime: &Runtime, function: Object) -> Result<Declaration, Refusal> {
-    let class = function.object(layout::OB_TYPE).ok_or(refusals::CLASS)?;
+    let class = function.class();
     let version = runtime.known.classes.version(py, class);
     runtime.reader().read(function, version)
 }

@@ -173,7 +173,7 @@ impl Runtime {
         if let Some(site) = self.site(address) {
             return Some(site);
         }
-        let class = function.object(layout::OB_TYPE)?;
+        let class = function.class();
         let is_named = self.options.log > Log::Off || self.teller.tells();
         let name = if is_named { crate::hook::name(function) } else { String::new() };
         self.learn_callables(py, function);

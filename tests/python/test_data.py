@@ -143,17 +143,48 @@ def test_classes_that_change_and_die():
     def scenario():
         outcomes = []
         for turn in range(300):
-            kind = [c_int, c_float, c_uint, MyInt, c_int.__ctype_be__][turn % 5]
-            made = type("Made", (Structure,), {"_fields_": [("x", kind)]})
+            kind = [(c_int,), (c_float,), (c_uint,), (MyInt,), (c_int.__ctype_be__,), (c_int, 3), (c_char * 4,)][turn % 7]
+            made = type("Made", (Structure,), {"_fields_": [("x", *kind)]})
             instance = made()
             outcomes.append([observe(setattr, instance, "x", value)[0] for value in (1, 1.5, 2**31)])
             outcomes.append((observe(read, instance, "x"), bytes(instance)))
-            if turn % 7 == 0:
+            if turn % 8 == 0:
                 made.x = turn
                 outcomes.append(instance.x)
             del made, instance
             if turn % 50 == 0:
                 gc.collect()
+        return outcomes
+
+    compare(scenario)
+
+
+def test_one_field_of_many_classes(rng):
+    """A field is given instances of its class, of classes that derive from it, which change, and of others, in turn."""
+    seed = rng.randrange(2**32)
+
+    def scenario():
+        random = type(rng)(seed)
+
+        class Point(Structure):
+            _fields_ = [("x", c_int), ("y", c_double)]
+
+        class Wide(Point):
+            _fields_ = [("z", c_long)]
+
+        class Other(Structure):
+            _fields_ = [("a", c_long), ("b", c_long)]
+
+        field = Point.__dict__["x"]
+        given = [Point(1), Wide(2), type("Plain", (Wide,), {})(3), Other(4), (c_int * 4)(5), 6, "x"]
+        outcomes = []
+        for turn in range(400):
+            one = random.choice(given)
+            outcomes.append(observe(field.__get__, one, type(one)))
+            outcomes.append(observe(field.__set__, one, random.choice([turn, turn + 2**31, -(2**70), 1.5, "x"])))
+            outcomes.append(bytes(one) if isinstance(one, Point | Other) else None)
+            if turn % 9 == 0:
+                random.choice([Point, Wide, Other]).added = turn
         return outcomes
 
     compare(scenario)

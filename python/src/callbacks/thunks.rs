@@ -188,7 +188,7 @@ unsafe extern "C-unwind" fn tp_new(class: u64, args: u64, kwargs: u64) -> u64 {
 /// Gives a function that ctypes has just made for a callable another address.
 fn adopt(runtime: &Runtime, function: Object) {
     let Some(thunk) = function.object(layout::FUNC_THUNK) else { return };
-    let version = function.object(layout::OB_TYPE).map_or(0, |class| class.word(TYPE_VERSION));
+    let version = function.class().word(TYPE_VERSION);
     let site = match runtime.callbacks.site_of_class(version, thunk) {
         Some(site) => Ok(site),
         None => site_of(runtime, thunk).inspect(|site| {

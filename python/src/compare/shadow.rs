@@ -103,7 +103,7 @@ fn make(
     } else {
         declared.push((layout::FUNC_RESTYPE, Some(Owned::from(py.None().into_bound(py)))));
     }
-    let class = function.object(layout::OB_TYPE).ok_or(NO_SHADOW)?;
+    let class = function.class();
     let made = new(py, &class.bound(py)).map_err(|_| NO_SHADOW)?;
     for (field, object) in declared {
         if let Some(object) = object {

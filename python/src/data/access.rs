@@ -4,12 +4,12 @@
 //! # Safety
 //! As for the module above.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use hotcall_core::CType;
 use hotcall_tracer::{Field, Mem};
 
-use super::table::{Entry, Table};
+use super::table::{Entry, Seen, Table};
 use super::{Data, instances};
 use crate::capi;
 use crate::declare::Kind;
@@ -21,20 +21,21 @@ use crate::runtime::runtime;
 /// What is known of a holder of values of a class: a field, or a class of arrays
 /// or pointers. It is one that was freed, and another one at its address, unless
 /// the class of its values is the same, of the same version.
-#[repr(align(32))]
-struct Known {
+#[repr(align(64))]
+pub(super) struct Known {
     holder: AtomicU64,
-    class: AtomicU64,
-    version: AtomicU32,
+    class: Seen,
     access: AtomicU8,
+    /// That of the instance seen last, if the holder is a field: it is one of ctypes'.
+    pub(super) instances: Seen,
 }
 
 impl Entry for Known {
     const EMPTY: Known = Known {
         holder: AtomicU64::new(0),
-        class: AtomicU64::new(0),
-        version: AtomicU32::new(0),
+        class: Seen::EMPTY,
         access: AtomicU8::new(0),
+        instances: Seen::EMPTY,
     };
 
     #[inline(always)]
@@ -71,21 +72,16 @@ macro_rules! accesses {
                 }
             }
 
-            /// The access of this number.
-            #[inline(always)]
-            const fn from_number(number: u8) -> Access {
-                match number {
-                    $(number if number == Access::$name as u8 => Access::$name,)*
-                    number if number == Access::Part as u8 => Access::Part,
-                    number if number == Access::Unseen as u8 => Access::Unseen,
-                    _ => Access::None,
-                }
-            }
-
             /// Whether values are those of a simple type.
             #[inline(always)]
             pub(super) fn is_simple(self) -> bool {
                 self as u8 > Access::Part as u8
+            }
+
+            /// Whether values are those of a simple type of integers.
+            #[inline(always)]
+            fn is_int(self) -> bool {
+                (Access::I8 as u8..=Access::U64 as u8).contains(&(self as u8))
             }
 
             /// The size of the value in bytes; none if ctypes has to do it.
@@ -119,15 +115,16 @@ pub(super) fn forget() {
     KNOWN.iter().for_each(|known| known.holder.store(0, Relaxed));
 }
 
-/// How a holder's values, which are of this class, are accessed, if that is known.
+/// What is known of a holder whose values are of this class.
+#[inline(always)]
+pub(super) fn known(holder: Object, class: Object) -> Option<&'static Known> {
+    KNOWN.find(holder.address()).filter(|known| known.class.is(class))
+}
+
+/// How its values are accessed, if that is known.
 #[inline(always)]
 pub(super) fn access(holder: Object, class: Object) -> Option<Access> {
-    let version = class.word(layout::TYPE_VERSION) as u32;
-    let known = KNOWN.find(holder.address())?;
-    let is_known = known.class.load(Relaxed) == class.address()
-        && known.version.load(Relaxed) == version
-        && version != 0;
-    is_known.then(|| Access::from_number(known.access.load(Relaxed)))
+    known(holder, class).map(Known::access)
 }
 
 /// The same where it is not known yet.
@@ -139,10 +136,19 @@ pub(super) fn learn(holder: Object, class: Object) -> Access {
     let access = kind.map_or(Access::Unseen, Access::of);
     let known = KNOWN.room(holder.address());
     known.holder.store(holder.address(), Relaxed);
-    known.class.store(class.address(), Relaxed);
-    known.version.store(class.word(layout::TYPE_VERSION) as u32, Relaxed);
+    known.class.see(class);
+    known.instances.forget();
     known.access.store(access as u8, Relaxed);
     access
+}
+
+impl Known {
+    /// How the holder's values are accessed.
+    #[inline(always)]
+    pub(super) fn access(&self) -> Access {
+        // SAFETY: what is stored there is the number of an access.
+        unsafe { std::mem::transmute::<u8, Access>(self.access.load(Relaxed)) }
+    }
 }
 
 /// A value that an instance has at a place of its memory.
@@ -246,14 +252,6 @@ pub(super) fn value(access: Access, place: u64) -> u64 {
     }
 }
 
-/// Writes an object as a value of this access to a place; none, and nothing is
-/// written, if ctypes has to do it.
-#[inline(always)]
-pub(super) fn assign(data: &Data, access: Access, place: u64, object: Object) -> Option<()> {
-    write_word(access, place, word_of(data, object, access)?);
-    Some(())
-}
-
 /// Writes the bytes of a value of this access, which is that of a simple type, to
 /// a place.
 #[inline(always)]
@@ -278,26 +276,31 @@ fn write<T>(place: u64, value: T) {
 /// ctypes converts itself.
 #[inline(always)]
 pub(super) fn word_of(data: &Data, value: Object, access: Access) -> Option<u64> {
+    small_word_of(data, value, access).or_else(|| large_word_of(data, value, access))
+}
+
+/// The same of an int of one digit, or a float.
+#[inline(always)]
+pub(super) fn small_word_of(data: &Data, value: Object, access: Access) -> Option<u64> {
     let class = value.word(layout::OB_TYPE);
+    if class == data.int && access.is_int() {
+        return Some(data.small_int(value)? as u64);
+    }
+    if class != data.float {
+        return None;
+    }
+    let word = value.word(layout::FLOAT_VALUE);
     match access {
-        Access::None | Access::Unseen | Access::Part | Access::Bool | Access::VoidP => None,
-        Access::F64 if class == data.float => Some(value.word(layout::FLOAT_VALUE)),
-        Access::F32 if class == data.float => {
-            let double = f64::from_bits(value.word(layout::FLOAT_VALUE));
-            Some((double as f32).to_bits().into())
-        }
-        Access::F64 | Access::F32 => None,
-        _ if class == data.int => Some(integer(data, value)),
+        Access::F64 => Some(word),
+        Access::F32 => Some((f64::from_bits(word) as f32).to_bits().into()),
         _ => None,
     }
 }
 
-/// An exact int modulo 2^64.
-#[inline]
-fn integer(data: &Data, value: Object) -> u64 {
-    match data.small_int(value) {
-        Some(int) => int as u64,
-        // SAFETY: an exact int, and the GIL is held.
-        None => unsafe { capi::PyLong_AsUnsignedLongLongMask(value.address()) },
-    }
+/// The same of an int of any size.
+#[inline(never)]
+fn large_word_of(data: &Data, value: Object, access: Access) -> Option<u64> {
+    let is_int = access.is_int() && value.word(layout::OB_TYPE) == data.int;
+    // SAFETY: an exact int, and the GIL is held; it is taken modulo 2^64.
+    is_int.then(|| unsafe { capi::PyLong_AsUnsignedLongLongMask(value.address()) })
 }

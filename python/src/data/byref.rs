@@ -188,7 +188,7 @@ unsafe extern "C-unwind" fn dealloc(this: u64) {
 /// Gives up what a reference refers to, and keeps it if there is room.
 #[inline(always)]
 fn free(data: &Data, reference: Object) -> bool {
-    let Some(class) = reference.object(layout::OB_TYPE) else { return false };
+    let class = reference.class();
     let instance = reference.word(data.layout.reference_object);
     kept::untrack(reference, class);
     // SAFETY: nobody refers to the reference any more.

@@ -102,7 +102,7 @@ unsafe fn by_slot(class: u64, args: u64, names: u64) -> u64 {
 /// Adopts a class that has made an instance, and gives it a vectorcall pointer.
 fn look(class: Object) {
     instances::adopt(class);
-    let Some(metaclass) = class.object(OB_TYPE) else { return };
+    let metaclass = class.class();
     if instances::is_adopted(class)
         && metaclass.word(TYPE_CALL) == ours()
         && metaclass.word(TYPE_FLAGS) & HAVE_VECTORCALL != 0

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use super::access::{self, Access, Value, access, assign};
-use super::{Data, data};
+use super::access::{self, Access, Value, small_word_of, word_of, write_word};
+use super::data;
 use crate::hook::{Original, Place};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER};
@@ -26,9 +26,6 @@ const BITS: u64 = 1 << 16;
 const INDEX: Field = Field::new("field.index", 32, Mem::I64);
 /// The field's class.
 const CLASS: Field = Field::new("field.class", 40, Mem::I64);
-/// A getter and a setter of the field's own, as arrays of characters have.
-const GETTER: Field = Field::new("field.getter", 48, Mem::I64);
-const SETTER: Field = Field::new("field.setter", 56, Mem::I64);
 /// What makes a field special: it is anonymous, or a bit field from 3.14 on.
 const SPECIAL: Field = Field::new("field.special", 64, Mem::U32);
 
@@ -64,11 +61,10 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     Ok(places)
 }
 
-/// Whether the rows hold for a plain field, a bit field, an anonymous field and
-/// an array of characters.
+/// Whether the rows hold for a plain field, a bit field and an anonymous field.
 pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     let ctypes = py.import("ctypes")?;
-    let (c_short, c_char) = (ctypes.getattr("c_short")?, ctypes.getattr("c_char")?);
+    let c_short = ctypes.getattr("c_short")?;
     let inner = PyDict::new(py);
     inner.set_item("_fields_", [("i", &c_short)])?;
     let structure = ctypes.getattr("Structure")?;
@@ -79,14 +75,13 @@ pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     list.append(("a", &c_short))?;
     list.append(("plain", &c_short))?;
     list.append(("bits", &c_short, 3))?;
-    list.append(("text", c_char.mul(4)?))?;
     list.append(("inner", &inner))?;
     attributes.set_item("_fields_", list)?;
     attributes.set_item("_anonymous_", ["inner"])?;
     let outer = make.call1(("Outer", (structure,), attributes))?;
     let field = |name: &str| outer.getattr(name);
     let plain = handle(&field("plain")?).is_plain_field();
-    let special = ["bits", "text", "inner"].map(field);
+    let special = ["bits", "inner"].map(field);
     let class = field("plain")?.get_type().unbind();
     CLASS_OF_FIELDS.get_or_init(py, || class);
     let mut holds = plain && handle(&field("plain")?).word(OFFSET) == 2;
@@ -98,19 +93,22 @@ pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
 }
 
 impl Object {
-    /// Whether this field is none of bits, nor anonymous, nor text.
+    /// Whether this field is none of bits, nor anonymous.
     #[inline(always)]
     fn is_plain_field(self) -> bool {
-        self.word(SIZE) < BITS && self.word(GETTER) | self.word(SETTER) | self.word(SPECIAL) == 0
+        self.word(SIZE) < BITS && self.word(SPECIAL) == 0
     }
 }
 
 /// A field's value in an instance, and how it is accessed, if all that is known.
 #[inline(always)]
-fn find(data: &Data, field: Object, instance: Object) -> Option<(Value, Access)> {
+fn find(field: Object, instance: Object) -> Option<(Value, Access)> {
     let class = field.object(CLASS)?;
-    let access = access(field, class).filter(|_| data.is_known(instance))?;
-    let access = if field.is_plain_field() { access } else { Access::None };
+    let known = access::known(field, class)?;
+    if !known.instances.is(instance.class()) {
+        return None;
+    }
+    let access = if field.is_plain_field() { known.access() } else { Access::None };
     Some((value(field, class, instance), access))
 }
 
@@ -123,14 +121,17 @@ fn value(field: Object, class: Object, instance: Object) -> Value {
 
 /// The same, where some of it has to be learned.
 #[cold]
-fn learn(data: &Data, field: Object, instance: Object) -> Option<(Value, Access)> {
+fn learn(field: Object, instance: Object) -> Option<(Value, Access)> {
     let class = field.object(CLASS)?;
     // Other objects may be smaller than what is read of an instance.
-    let is_instance = data.is_instance(instance);
-    if is_instance && access(field, class).is_none() {
+    if !data()?.is_instance(instance) {
+        return None;
+    }
+    if access::known(field, class).is_none() {
         access::learn(field, class);
     }
-    find(data, field, instance).filter(|_| is_instance)
+    access::known(field, class)?.instances.see(instance.class());
+    find(field, instance)
 }
 
 unsafe extern "C-unwind" fn get(field: u64, instance: u64, class: u64) -> u64 {
@@ -151,14 +152,14 @@ unsafe extern "C-unwind" fn get(field: u64, instance: u64, class: u64) -> u64 {
 unsafe fn with<T>(
     field: u64,
     instance: u64,
-    find: impl FnOnce(&Data, Object, Object) -> Option<T>,
+    find: impl FnOnce(Object, Object) -> Option<T>,
 ) -> Option<T> {
     if instance == 0 {
         return None;
     }
     // SAFETY: the caller vouches for the field and the object.
     let [field, instance] = [field, instance].map(|one| unsafe { Object::at(one) });
-    find(data()?, field, instance)
+    find(field, instance)
 }
 
 /// What ctypes gives.
@@ -197,23 +198,40 @@ unsafe fn get_unknown(field: u64, instance: u64, class: u64) -> u64 {
 
 unsafe extern "C-unwind" fn set(field: u64, instance: u64, value: u64) -> c_int {
     if value != 0
-        && let Some(data) = data()
         // SAFETY: the arguments that CPython gave us.
+        && let [known, object, assigned] = [field, instance, value].map(|one| unsafe { Object::at(one) })
+        && let Some((value, access)) = find(known, object)
+        && let Some(data) = data()
+        && let Some(word) = small_word_of(data, assigned, access)
+    {
+        write_word(access, value.place, word);
+        return 0;
+    }
+    // SAFETY: the arguments that CPython gave us.
+    unsafe { set_otherwise(field, instance, value) }
+}
+
+/// Assigns what is no small value, or to a field that is not known yet.
+#[inline(never)]
+unsafe fn set_otherwise(field: u64, instance: u64, value: u64) -> c_int {
+    if value != 0
+        && let Some(data) = data()
+        // SAFETY: the caller vouches for the arguments.
         && let Some((place, access)) = unsafe { with(field, instance, find_or_learn) }
         // SAFETY: as above.
-        && assign(data, access, place, unsafe { Object::at(value) }).is_some()
+        && let Some(word) = word_of(data, unsafe { Object::at(value) }, access)
     {
+        write_word(access, place, word);
         return 0;
     }
     // SAFETY: kept from the slot in which ours stands.
     let original = unsafe { std::mem::transmute::<usize, Set>(SET.address() as usize) };
-    // SAFETY: the arguments that CPython gave us.
+    // SAFETY: the caller vouches for the arguments.
     unsafe { original(field, instance, value) }
 }
 
 /// The place and the access of a field's value.
-#[inline(always)]
-fn find_or_learn(data: &Data, field: Object, instance: Object) -> Option<(u64, Access)> {
-    let (value, access) = find(data, field, instance).or_else(|| learn(data, field, instance))?;
+fn find_or_learn(field: Object, instance: Object) -> Option<(u64, Access)> {
+    let (value, access) = find(field, instance).or_else(|| learn(field, instance))?;
     Some((value.place, access))
 }

@@ -39,7 +39,7 @@ use crate::declare::info;
 use crate::hook::Destructor;
 use crate::layout::{
     CDATA_BASE, CDATA_INDEX, CDATA_LENGTH, CDATA_NEEDS_FREE, CDATA_OBJECTS, CDATA_POINTER,
-    CDATA_SIZE, CDATA_VALUE, OB_TYPE, TYPE_BASE, TYPE_DEALLOC, TYPE_FLAGS,
+    CDATA_SIZE, CDATA_VALUE, TYPE_BASE, TYPE_DEALLOC, TYPE_FLAGS,
 };
 use crate::raw::{self, Object};
 

@@ -15,7 +15,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
 
-use super::access::{self, Access, Value, access, assign, learn};
+use super::access::{self, Access, Value, access, learn, word_of, write_word};
 use super::{Data, data};
 use crate::capi;
 use crate::declare::info;
@@ -182,7 +182,7 @@ pub(super) fn patch(class: Object, on: bool) {
 /// Item `index` of the values that begin at `memory`.
 #[inline(always)]
 fn item(data: &Data, instance: Object, memory: u64, index: u64) -> Option<(Value, Access)> {
-    let holder = instance.object(OB_TYPE)?;
+    let holder = instance.class();
     let class = info(&data.layout, holder).object(data.layout.info_proto)?;
     let access = access(holder, class).unwrap_or_else(|| learn(holder, class));
     let size = || info(&data.layout, class).word(data.layout.info_size);
@@ -297,8 +297,9 @@ unsafe extern "C-unwind" fn set(array: u64, item: u64, value: u64) -> c_int {
         let [container, item, assigned] =
             [array, item, value].map(|address| unsafe { Object::at(address) });
         if let Some((value, access)) = find::<Array>(data, container, item)
-            && assign(data, access, value.place, assigned).is_some()
+            && let Some(word) = word_of(data, assigned, access)
         {
+            write_word(access, value.place, word);
             return 0;
         }
     }
@@ -325,7 +326,7 @@ unsafe extern "C-unwind" fn contents(this: u64, closure: u64) -> u64 {
 
 #[inline(always)]
 fn pointed(data: &Data, pointer: Object) -> Option<Value> {
-    let holder = pointer.object(OB_TYPE)?;
+    let holder = pointer.class();
     let class = info(&data.layout, holder).object(data.layout.info_proto)?;
     Some(Value { holder, class, instance: pointer, index: 0, place: target(pointer)? })
 }

@@ -10,7 +10,7 @@ use hotcall_tracer::{Field, Mem};
 
 use crate::capi;
 use crate::hook::Destructor;
-use crate::layout::{OB_TYPE, TYPE_FLAGS};
+use crate::layout::TYPE_FLAGS;
 use crate::raw::{self, Object};
 
 /// What names the object that was kept before: any word that is written anew.
@@ -108,7 +108,7 @@ impl Kept {
             // SAFETY: the caller's promise.
             unsafe { object.set(field, word) };
         }
-        let class = object.object(OB_TYPE)?;
+        let class = object.class();
         let flags = class.word(TYPE_FLAGS);
         if flags & HEAP_TYPE != 0 {
             raw::hold(class);

@@ -4,6 +4,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::layout::TYPE_VERSION;
+use crate::raw::Object;
+
 /// What is known of one object.
 pub(super) trait Entry {
     /// An entry of no object.
@@ -11,6 +14,43 @@ pub(super) trait Entry {
 
     /// The object's address; 0 in an entry that is empty.
     fn address(&self) -> &AtomicU64;
+}
+
+/// A class as it was seen. Its address may be another one's later, but no two
+/// classes ever have the same version.
+pub(super) struct Seen {
+    address: AtomicU64,
+    version: AtomicU32,
+}
+
+impl Seen {
+    /// Whether it is this class, unchanged since it was seen.
+    #[inline(always)]
+    pub(super) fn is(&self, class: Object) -> bool {
+        self.address.load(Relaxed) == class.address()
+            && self.version.load(Relaxed) == class.word(TYPE_VERSION) as u32
+    }
+
+    /// It is this class from now on, unless that has no version.
+    pub(super) fn see(&self, class: Object) {
+        let version = class.word(TYPE_VERSION) as u32;
+        self.version.store(version, Relaxed);
+        self.address.store(if version == 0 { 0 } else { class.address() }, Relaxed);
+    }
+
+    /// It is no class.
+    pub(super) fn forget(&self) {
+        self.address.store(0, Relaxed);
+    }
+}
+
+impl Entry for Seen {
+    const EMPTY: Seen = Seen { address: AtomicU64::new(0), version: AtomicU32::new(0) };
+
+    #[inline(always)]
+    fn address(&self) -> &AtomicU64 {
+        &self.address
+    }
 }
 
 /// `PAIRS` pairs of entries, each of which two objects share.

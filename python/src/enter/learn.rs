@@ -8,7 +8,6 @@
 use pyo3::Python;
 
 use super::forward::argument;
-use crate::layout;
 use crate::raw::Object;
 use crate::rules::Frame;
 use crate::runtime::Runtime;
@@ -34,5 +33,5 @@ pub(super) fn learn(runtime: &Runtime, call: &Frame<u64>) -> bool {
 
 /// Learns an object's class.
 fn learn_of(runtime: &Runtime, py: Python<'_>, object: Object) -> bool {
-    object.object(layout::OB_TYPE).is_some_and(|class| runtime.learn(py, class))
+    runtime.learn(py, object.class())
 }

@@ -34,8 +34,7 @@ impl Class {
 pub(super) unsafe extern "C-unwind" fn dealloc(this: u64) {
     // SAFETY: CPython calls with an object; it has a class.
     let instance = unsafe { Object::at(this) };
-    // SAFETY: as above.
-    let class = unsafe { Object::at(instance.word(OB_TYPE)) };
+    let class = instance.class();
     let Some(stock) = stock() else { return };
     match known(class).filter(|place| place.is_bare(stock, instance, class)) {
         Some(place) if NESTED.load(Relaxed) < DEPTH && IS_ON.load(Relaxed) => {
