@@ -29,7 +29,7 @@ const HEAP_TYPE: u64 = 1 << 9;
 /// Classes that are remembered at most.
 const MOST_CLASSES: usize = 10_000;
 /// The flag of metaclasses.
-const TYPE_SUBCLASS: u64 = 1 << 31;
+pub(crate) const TYPE_SUBCLASS: u64 = 1 << 31;
 
 /// What ctypes does with an instance of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -79,6 +79,7 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
         places.extend(items::places(py)?);
         if data.adopts() {
             places.extend(constructors::places(py)?);
+            places.extend(instances::derived::places(py)?);
         }
     }
     places.extend(libraries::places(py)?);
@@ -93,12 +94,15 @@ pub(crate) fn root(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     py.import("_ctypes")?.getattr("_SimpleCData")?.getattr("__base__")
 }
 
-/// Patches what each class has for itself, of these classes, when all places are
-/// patched; more is patched while it is used.
+/// Patches what each class has for itself, of these classes and metaclasses, when
+/// all places are patched; more is patched while it is used.
 pub(crate) fn start(classes: impl Iterator<Item = Object>) {
     if let Some(data) = data() {
         instances::switch(data.adopts());
-        classes.for_each(|class| items::patch(class, true));
+        classes.for_each(|class| {
+            items::patch(class, true);
+            instances::derived::patch(class, true);
+        });
     }
 }
 
@@ -107,6 +111,7 @@ pub(crate) fn stop(classes: impl Iterator<Item = Object>) {
     instances::switch(false);
     for class in classes {
         items::patch(class, false);
+        instances::derived::patch(class, false);
         constructors::put_back(class);
         instances::put_back(class);
     }
@@ -126,6 +131,7 @@ fn read(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<Data>> {
     let rows_hold = fields::rows_hold(py)?
         && byref::rows_hold(py, layout)?
         && instances::rows_hold(py)?
+        && instances::derived::rows_hold(py)?
         && items::rows_hold(py)?
         && constructors::rows_hold(py)?;
     if !rows_hold {

@@ -25,6 +25,7 @@ use crate::boxes;
 use crate::callbacks::thunks::Thunks;
 use crate::data;
 use crate::enter::{Call, tp_call};
+use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_ENTRY};
 use crate::raw::{Object, Owned};
@@ -158,11 +159,13 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
 }
 
 /// What is to be patched: the places of ctypes, and all classes of its instances,
-/// functions among them, which are held so that none dies meanwhile.
+/// functions among them, and all metaclasses, which are held so that none dies meanwhile.
 fn prepare<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<(Patches, Vec<Bound<'py, PyAny>>)> {
     let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
     let patches = Patches::of(&class, data::places(py, runtime)?)?;
-    Ok((patches, with_subclasses(vec![data::root(py)?])?))
+    let mut roots = vec![data::root(py)?];
+    roots.extend(instance::metaclasses(py)?.into_iter().map(Bound::into_any));
+    Ok((patches, with_subclasses(roots)?))
 }
 
 /// Some classes with all that derive from them.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hotcall_tracer::{Effect, Entry, Helper};
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 use crate::capi;
 use crate::data::instances;
@@ -72,6 +73,15 @@ pub(crate) fn copy(instance: Object) -> Option<Owned> {
 
 /// The class of ctypes for each kind of class whose instances have memory.
 pub(crate) const KINDS: [&str; 5] = ["_SimpleCData", "_Pointer", "Structure", "Union", "Array"];
+
+/// The metaclass of each of them.
+///
+/// # Errors
+/// What a look-up raised.
+pub(crate) fn metaclasses(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
+    let ctypes = py.import("_ctypes")?;
+    KINDS.iter().map(|name| Ok(ctypes.getattr(*name)?.get_type())).collect()
+}
 
 /// The constructor and initialiser of each of them.
 static STOCK: [[AtomicU64; 2]; KINDS.len()] =

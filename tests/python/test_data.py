@@ -11,6 +11,7 @@ from ctypes import (
     c_int64, c_long, c_longdouble, c_short, c_ubyte, c_uint, c_ulong, c_ulonglong, c_ushort, c_void_p, c_wchar, c_wchar_p, py_object,
 )  # fmt: skip
 
+import pytest
 from conftest import LONG, compare, in_threads, observe, python
 from values import Both, FloatSub, IntSub, MyInt, Raising
 
@@ -188,6 +189,59 @@ def test_one_field_of_many_classes(rng):
         return outcomes
 
     compare(scenario)
+
+
+@pytest.mark.parametrize("base", [Structure, Union])
+def test_arrays_of_what_was_incomplete(base):
+    """Ctypes has items of a class that was incomplete, or smaller, when that of the array was made at the distances of then."""
+
+    def scenario():
+        outcomes = []
+        for inherits in (False, True):
+            for early in ("nothing", "failure", "both"):
+                above = type("Above", (base,), {"_fields_": [("x", c_long)]}) if inherits else base
+                item = type("Item", (above,), {})
+                array = (item * 3)()
+                if early != "nothing":
+                    outcomes.append([observe(array.__setitem__, 0, 5) for _ in range(3)])
+                if early == "both":
+                    outcomes.append([addressof(array[0]) - addressof(array) for _ in range(3)])
+                outcomes.append(observe(setattr, item, "_fields_", [("y", c_long), ("z", c_long)])[:3])
+                for _ in range(3):
+                    outcomes.append([addressof(array[index]) - addressof(array) for index in (0, 1, 2, -1)])
+                    outcomes.append([addressof(one) - addressof(array) for one in array[:]])
+        return outcomes
+
+    compare(scenario)
+
+
+def test_fields_at_the_addresses_of_classes():
+    """Ctypes gives an array of characters as bytes from a field, and as an array from a class of arrays that lay there before."""
+    code = """if True:
+        import hotcall.auto, gc
+        from ctypes import Array, Structure, c_char
+        text, met = c_char * 4, 0
+        for turn in range(60):
+            classes = [type(Array)("Made", (Array,), {"_type_": text, "_length_": n + 1}) for n in range(40)]
+            for made in classes:
+                array = made()
+                array[0], array[0], array[0]
+            addresses = set(map(id, classes))
+            del classes, made, array
+            gc.collect()
+            kept = []
+            for number in range(400):
+                made = type("Made", (Structure,), {"_fields_": [("a", text), ("b", text)]})
+                kept.append(made())
+                for name in ("a", "b"):
+                    met += id(made.__dict__[name]) in addresses
+                    assert type(getattr(kept[-1], name)) is bytes
+            del kept, made
+            gc.collect()
+        print(met > 0)
+    """
+    done = python(code, env={"PYTHONMALLOC": "malloc"})
+    assert done.stdout.split() == ["True"], done.stderr
 
 
 def test_byref():

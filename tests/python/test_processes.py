@@ -177,6 +177,39 @@ def test_subinterpreters():
     """)
 
 
+def test_subinterpreters_that_come_and_go():
+    """Classes of interpreters that have ended, at whose addresses others have theirs, and their instances."""
+    done = python("""if True:
+        import hotcall.auto
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        code = '''if True:
+            try:
+                from ctypes import Structure, c_long, pointer
+            except ImportError:
+                pass
+            else:
+                class Point(Structure):
+                    _fields_ = [("x", c_long)]
+                p = pointer(Point())
+                for _ in range(10):
+                    for _ in range(100):
+                        p.contents
+                    kept = [p.contents for _ in range(40)]
+                    del kept
+        '''
+        for turn in range(30):
+            child = interpreters.create()
+            failed = (getattr(interpreters, "exec", None) or interpreters.run_string)(child, code)
+            assert failed is None, failed
+            interpreters.destroy(child)
+        print("done")
+    """)  # fmt: skip
+    assert done.stdout.split() == ["done"], done.stderr
+
+
 @pytest.mark.parametrize("turn", range(3))
 def test_daemon_threads_at_exit(turn):
     """The process ends while threads call, sleep in C and make functions hot."""

@@ -18,12 +18,13 @@ use crate::layout;
 use crate::raw::Object;
 use crate::runtime::runtime;
 
-/// What is known of a holder of values of a class: a field, or a class of arrays
-/// or pointers. It is one that was freed, and another one at its address, unless
-/// the class of its values is the same, of the same version.
+/// What is known of a holder of values of a class. It is one that was freed, and
+/// another one at its address, unless the class of its values is the same, of the
+/// same version.
 #[repr(align(64))]
 pub(super) struct Known {
     holder: AtomicU64,
+    /// Of its values.
     class: Seen,
     access: AtomicU8,
     /// That of the instance seen last, if the holder is a field: it is one of ctypes'.
@@ -41,6 +42,24 @@ impl Entry for Known {
     #[inline(always)]
     fn address(&self) -> &AtomicU64 {
         &self.holder
+    }
+}
+
+/// What has values: a field, or a class of arrays or pointers. Ctypes gives the
+/// values of fields and those of others in different ways, so they are told apart
+/// even where one lies at the address of another that is gone.
+#[derive(Clone, Copy)]
+pub(super) struct Holder(u64);
+
+impl Holder {
+    #[inline(always)]
+    pub(super) fn field(field: Object) -> Holder {
+        Holder(field.address() | 1)
+    }
+
+    #[inline(always)]
+    pub(super) fn class(class: Object) -> Holder {
+        Holder(class.address())
     }
 }
 
@@ -117,29 +136,34 @@ pub(super) fn forget() {
 
 /// What is known of a holder whose values are of this class.
 #[inline(always)]
-pub(super) fn known(holder: Object, class: Object) -> Option<&'static Known> {
-    KNOWN.find(holder.address()).filter(|known| known.class.is(class))
+pub(super) fn known(holder: Holder, class: Object) -> Option<&'static Known> {
+    KNOWN.find(holder.0).filter(|known| known.class.is(class))
 }
 
 /// How its values are accessed, if that is known.
 #[inline(always)]
-pub(super) fn access(holder: Object, class: Object) -> Option<Access> {
+pub(super) fn access(holder: Holder, class: Object) -> Option<Access> {
     known(holder, class).map(Known::access)
 }
 
 /// The same where it is not known yet.
 #[cold]
-pub(super) fn learn(holder: Object, class: Object) -> Access {
+pub(super) fn learn(holder: Holder, class: Object) -> Access {
     let Some(runtime) = runtime() else { return Access::None };
     let kinds = &runtime.known.kinds;
     let kind = kinds.of_class(class).filter(|_| kinds.is_direct(class));
     let access = kind.map_or(Access::Unseen, Access::of);
-    let known = KNOWN.room(holder.address());
-    known.holder.store(holder.address(), Relaxed);
+    put(holder, class, access);
+    access
+}
+
+/// From now on a holder's values are accessed so.
+pub(super) fn put(holder: Holder, class: Object, access: Access) {
+    let known = KNOWN.room(holder.0);
+    known.holder.store(holder.0, Relaxed);
     known.class.see(class);
     known.instances.forget();
     known.access.store(access as u8, Relaxed);
-    access
 }
 
 impl Known {
@@ -154,8 +178,7 @@ impl Known {
 /// A value that an instance has at a place of its memory.
 #[derive(Clone, Copy)]
 pub(super) struct Value {
-    /// The field, or the class of the array or pointer.
-    pub(super) holder: Object,
+    pub(super) holder: Holder,
     pub(super) class: Object,
     pub(super) instance: Object,
     /// Which of the instance's values it is.
@@ -212,7 +235,7 @@ impl Value {
     #[cold]
     fn look(self, given: u64) -> u64 {
         let is_part = self.adopt(given);
-        if let Some(known) = KNOWN.find(self.holder.address()).filter(|_| given != 0) {
+        if let Some(known) = KNOWN.find(self.holder.0).filter(|_| given != 0) {
             let access = if is_part { Access::Part } else { Access::None };
             known.access.store(access as u8, Relaxed);
         }

@@ -15,8 +15,9 @@ use std::ffi::CStr;
 
 use hotcall_tracer::{Field, Mem};
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
-use super::access::{access, learn, word_of, write_word};
+use super::access::{Holder, access, learn, word_of, write_word};
 use super::{Data, data, instances};
 use crate::capi::{self, ARGUMENTS_OFFSET};
 use crate::declare::info;
@@ -39,20 +40,16 @@ static CALL: Original = Original::new();
 
 /// The call slots of the metaclasses.
 pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
-    let ctypes = py.import("_ctypes")?;
-    let mut places = Vec::new();
-    for name in instance::KINDS {
-        let metaclass = ctypes.getattr(name)?.get_type();
-        let metaclass = handle(metaclass.as_any());
-        places.push(Place::new(metaclass, TYPE_CALL, &CALL, ours()));
-    }
-    Ok(places)
+    let place = |metaclass: Bound<'_, PyType>| {
+        Place::new(handle(metaclass.as_any()), TYPE_CALL, &CALL, ours())
+    };
+    Ok(instance::metaclasses(py)?.into_iter().map(place).collect())
 }
 
 /// Whether the rows hold: all metaclasses have one call slot, that of `type`, and
 /// a class of ctypes' metaclass no vectorcall pointer where `type` has one.
 pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
-    let of_type = handle(py.get_type::<pyo3::types::PyType>().as_any());
+    let of_type = handle(py.get_type::<PyType>().as_any());
     let slots = places(py)?.iter().all(|place| place.holds(of_type.word(TYPE_CALL), ours()));
     let c_int = py.import("ctypes")?.getattr("c_int")?;
     let offset = TYPE_VECTORCALL.offset as u64;
@@ -149,7 +146,8 @@ fn make(class: Object, argument: u64) -> Option<Object> {
         return pointer(data, class, argument);
     }
     // A simple type is the class of its one value.
-    let access = access(class, class).unwrap_or_else(|| learn(class, class));
+    let holder = Holder::class(class);
+    let access = access(holder, class).unwrap_or_else(|| learn(holder, class));
     let word = word_of(data, argument, access)?;
     let made = instances::whole(class)?;
     write_word(access, made.word(CDATA_POINTER), word);

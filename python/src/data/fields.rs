@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use super::access::{self, Access, Value, small_word_of, word_of, write_word};
+use super::access::{self, Access, Holder, Value, small_word_of, word_of, write_word};
 use super::data;
 use crate::hook::{Original, Place};
 use crate::kinds::handle;
@@ -104,7 +104,7 @@ impl Object {
 #[inline(always)]
 fn find(field: Object, instance: Object) -> Option<(Value, Access)> {
     let class = field.object(CLASS)?;
-    let known = access::known(field, class)?;
+    let known = access::known(Holder::field(field), class)?;
     if !known.instances.is(instance.class()) {
         return None;
     }
@@ -116,7 +116,7 @@ fn find(field: Object, instance: Object) -> Option<(Value, Access)> {
 #[inline(always)]
 fn value(field: Object, class: Object, instance: Object) -> Value {
     let place = instance.word(CDATA_POINTER).wrapping_add(field.word(OFFSET));
-    Value { holder: field, class, instance, index: field.word(INDEX), place }
+    Value { holder: Holder::field(field), class, instance, index: field.word(INDEX), place }
 }
 
 /// The same, where some of it has to be learned.
@@ -127,10 +127,10 @@ fn learn(field: Object, instance: Object) -> Option<(Value, Access)> {
     if !data()?.is_instance(instance) {
         return None;
     }
-    if access::known(field, class).is_none() {
-        access::learn(field, class);
+    if access::known(Holder::field(field), class).is_none() {
+        access::learn(Holder::field(field), class);
     }
-    access::known(field, class)?.instances.see(instance.class());
+    access::known(Holder::field(field), class)?.instances.see(instance.class());
     find(field, instance)
 }
 

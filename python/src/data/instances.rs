@@ -8,17 +8,16 @@
 //! and keeps some, which serve again. CPython keeps objects of its own classes in
 //! the same way.
 //!
-//! A replaced destructor is seen by classes that derive from that class. CPython
+//! A replaced destructor is seen by classes that derive from that class: CPython
 //! takes it for the destructor of a built-in base, and clears only what the
-//! derived class has added. So the destructor of a class that has been derived
-//! from is put back, which at the latest happens when the first instance of the
-//! derived class dies.
+//! derived class has added. So it is put back when the class is derived from.
 //!
 //! # Safety
 //! As for the module above. CPython calls a destructor with an object that has
 //! no references left.
 
 mod dealloc;
+pub(super) mod derived;
 mod samples;
 
 use std::sync::atomic::{
@@ -31,15 +30,15 @@ use hotcall_tracer::{Field, Mem};
 use dealloc::dealloc;
 pub(super) use samples::rows_hold;
 
-use super::data;
 use super::kept::{HEAP_TYPE, Kept, LINKS};
 use super::table::{Entry, Table};
+use super::{Data, data};
 use crate::capi;
 use crate::declare::info;
 use crate::hook::Destructor;
 use crate::layout::{
     CDATA_BASE, CDATA_INDEX, CDATA_LENGTH, CDATA_NEEDS_FREE, CDATA_OBJECTS, CDATA_POINTER,
-    CDATA_SIZE, CDATA_VALUE, TYPE_BASE, TYPE_DEALLOC, TYPE_FLAGS,
+    CDATA_SIZE, CDATA_VALUE, TYPE_BASE, TYPE_DEALLOC, TYPE_FLAGS, TYPE_VERSION,
 };
 use crate::raw::{self, Object};
 
@@ -115,6 +114,8 @@ struct Class {
     values: AtomicU64,
     /// Instances that were freed.
     kept: Kept,
+    /// The version of the class when it was adopted last.
+    version: AtomicU32,
     /// How many instances in a row were left to CPython.
     left: AtomicU32,
     /// How many instances were seen before it was adopted.
@@ -130,6 +131,7 @@ impl Entry for Class {
         weak: AtomicU64::new(0),
         values: AtomicU64::new(0),
         kept: Kept::new(),
+        version: AtomicU32::new(0),
         left: AtomicU32::new(0),
         seen: AtomicU32::new(0),
         changes: AtomicU32::new(0),
@@ -180,12 +182,14 @@ pub(super) fn put_back(class: Object) {
 #[cold]
 pub(crate) fn adopt(class: Object) {
     let known = CLASSES.find(class.address());
-    let is_left = known.is_some_and(|place| place.left.load(Relaxed) == PATIENCE);
+    let version = class.word(TYPE_VERSION) as u32;
+    let is_same = known.is_some_and(|place| place.version.load(Relaxed) == version);
+    let is_left = known.is_some_and(|place| is_same && place.left.load(Relaxed) == PATIENCE);
     if is_left || !IS_ON.load(Relaxed) {
         return;
     }
     let (Some(data), Some(stock)) = (data(), stock()) else { return };
-    if !is_usual(stock, class) {
+    if !is_usual(data, stock, class) {
         return;
     }
     let place = known.unwrap_or_else(|| CLASSES.room(class.address()));
@@ -198,20 +202,20 @@ pub(crate) fn adopt(class: Object) {
             return;
         }
         place.changes.store(changes + 1, Relaxed);
-        place.seen.store(0, Relaxed);
         // That class may be dead, and nobody knows then how its instances are freed.
         place.kept.forget();
     }
+    let seen = if is_same { place.seen.load(Relaxed) + 1 } else { 1 };
+    place.seen.store(seen, Relaxed);
     place.left.store(0, Relaxed);
     place.address.store(class.address(), Relaxed);
+    place.version.store(version, Relaxed);
     let info = info(&data.layout, class);
     place.size.store(info.word(data.layout.info_size), Relaxed);
     place.length.store(info.word(data.layout.info_length), Relaxed);
     place.weak.store(class.word(TYPE_WEAK), Relaxed);
     let has_values = class.word(TYPE_FLAGS) & INLINE_VALUES != 0;
     place.values.store(if has_values { class.word(TYPE_BASIC_SIZE) } else { 0 }, Relaxed);
-    let seen = place.seen.load(Relaxed) + 1;
-    place.seen.store(seen, Relaxed);
     if !has_values || seen >= SETTLED {
         // SAFETY: ours ends in the destructor that it replaces, or does the same.
         unsafe { class.set(TYPE_DEALLOC, ours()) };
@@ -224,11 +228,12 @@ pub(super) fn is_adopted(class: Object) -> bool {
 }
 
 /// Whether a class has added to one of ctypes' own a dictionary, and nothing
-/// else that its destructor would have to look after.
+/// else that its destructor would have to look after. Other interpreters may have
+/// a ctypes of their own, with the same functions.
 ///
 /// What has added no dictionary is refused for another reason too: whether
 /// `__class__` can be assigned depends on its destructor.
-fn is_usual(stock: &Stock, class: Object) -> bool {
+fn is_usual(data: &Data, stock: &Stock, class: Object) -> bool {
     let flags = |class: Object| class.word(TYPE_FLAGS) & (HEAP_TYPE | MANAGED_DICT);
     let unusual = [TYPE_SLOTS, TYPE_IS_GC, TYPE_DEL, TYPE_FINALIZE, TYPE_SUBCLASSES];
     let mut base = class.object(TYPE_BASE);
@@ -243,7 +248,9 @@ fn is_usual(stock: &Stock, class: Object) -> bool {
     }
     while let Some(above) = base {
         if above.word(TYPE_DEALLOC) != stock.of_classes {
-            return above.word(TYPE_DEALLOC) == stock.of_instances && above.word(TYPE_WEAK) == 0;
+            return above.word(TYPE_DEALLOC) == stock.of_instances
+                && above.word(TYPE_WEAK) == 0
+                && above.word(TYPE_BASE) == data.base;
         }
         if above.word(TYPE_SLOTS) != 0 {
             return false;

@@ -15,7 +15,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
 
-use super::access::{self, Access, Value, access, learn, word_of, write_word};
+use super::access::{self, Access, Holder, Value, access, word_of, write_word};
 use super::{Data, data};
 use crate::capi;
 use crate::declare::info;
@@ -75,6 +75,10 @@ trait Container {
     /// an exception for.
     fn find(container: Object, index: i64) -> Option<(u64, u64)>;
 
+    /// Whether ctypes finds the items at distances of the present size of their
+    /// class.
+    fn has_present_size(data: &Data, holder: Object, class: Object) -> bool;
+
     /// What a slice gives; none for what ctypes makes.
     fn slice(data: &Data, container: Object, slice: Object) -> Option<u64>;
 }
@@ -92,6 +96,14 @@ impl Container for Array {
         (index < length).then(|| (array.word(CDATA_POINTER), index))
     }
 
+    /// The class of the items may have been incomplete when that of the array was made.
+    fn has_present_size(data: &Data, holder: Object, class: Object) -> bool {
+        let [of_array, of_item] = [holder, class].map(|class| info(&data.layout, class));
+        let [size, length] =
+            [data.layout.info_size, data.layout.info_length].map(|field| of_array.word(field));
+        size == of_item.word(data.layout.info_size).wrapping_mul(length)
+    }
+
     #[inline(always)]
     fn slice(data: &Data, array: Object, slice: Object) -> Option<u64> {
         self::slice(data, array, slice)
@@ -104,6 +116,10 @@ impl Container for Pointer {
     #[inline(always)]
     fn find(pointer: Object, index: i64) -> Option<(u64, u64)> {
         target(pointer).map(|memory| (memory, index as u64))
+    }
+
+    fn has_present_size(_: &Data, _: Object, _: Object) -> bool {
+        true
     }
 
     fn slice(_: &Data, _: Object, _: Object) -> Option<u64> {
@@ -181,20 +197,40 @@ pub(super) fn patch(class: Object, on: bool) {
 
 /// Item `index` of the values that begin at `memory`.
 #[inline(always)]
-fn item(data: &Data, instance: Object, memory: u64, index: u64) -> Option<(Value, Access)> {
-    let holder = instance.class();
-    let class = info(&data.layout, holder).object(data.layout.info_proto)?;
-    let access = access(holder, class).unwrap_or_else(|| learn(holder, class));
+fn item<C: Container>(
+    data: &Data,
+    instance: Object,
+    memory: u64,
+    index: u64,
+) -> Option<(Value, Access)> {
+    let of = instance.class();
+    let class = info(&data.layout, of).object(data.layout.info_proto)?;
+    let holder = Holder::class(of);
+    let seen = access(holder, class).filter(|access| *access != Access::Unseen);
+    let access = seen.unwrap_or_else(|| learn::<C>(data, of, class));
     let size = || info(&data.layout, class).word(data.layout.info_size);
     let place = memory.wrapping_add(index.wrapping_mul(access.size().unwrap_or_else(size)));
     Some((Value { holder, class, instance, index, place }, access))
+}
+
+/// How the items of a class are accessed that is not known yet, or of which ctypes
+/// has given none: its class may have become another size since, which in 3.11 changes
+/// no version of a union's.
+#[cold]
+fn learn<C: Container>(data: &Data, of: Object, class: Object) -> Access {
+    let holder = Holder::class(of);
+    if C::has_present_size(data, of, class) {
+        return access::learn(holder, class);
+    }
+    access::put(holder, class, Access::None);
+    Access::None
 }
 
 /// The value at a subscript, if it can be found here.
 #[inline(always)]
 fn find<C: Container>(data: &Data, container: Object, item: Object) -> Option<(Value, Access)> {
     let (memory, index) = C::find(container, data.small_int(item)?)?;
-    self::item(data, container, memory, index)
+    self::item::<C>(data, container, memory, index)
 }
 
 unsafe extern "C-unwind" fn get<C: Container>(this: u64, item: u64) -> u64 {
@@ -223,7 +259,7 @@ fn slice(data: &Data, array: Object, slice: Object) -> Option<u64> {
     if slice.word(OB_TYPE) != data.slice || !SLICE.into_iter().all(is_plain) {
         return None;
     }
-    let (value, access) = item(data, array, 0, 0)?;
+    let (value, access) = item::<Array>(data, array, 0, 0)?;
     let size = access.size().unwrap_or_default();
     // What derives from a class of characters is text here, though its items are parts.
     let is_text = info(&data.layout, value.class).word(data.layout.info_getfunc) != 0;
@@ -247,7 +283,7 @@ fn slice(data: &Data, array: Object, slice: Object) -> Option<u64> {
         return Some(list_of(start, step, count, |index| access::value(access, place(index))));
     }
     Some(list_of(start, step, count, |index| {
-        let found = item(data, array, memory(), index as u64);
+        let found = item::<Array>(data, array, memory(), index as u64);
         found.map_or(0, |(value, access)| value.get(access, || by_index(array, index)))
     }))
 }
@@ -326,7 +362,8 @@ unsafe extern "C-unwind" fn contents(this: u64, closure: u64) -> u64 {
 
 #[inline(always)]
 fn pointed(data: &Data, pointer: Object) -> Option<Value> {
-    let holder = pointer.class();
-    let class = info(&data.layout, holder).object(data.layout.info_proto)?;
+    let of = pointer.class();
+    let class = info(&data.layout, of).object(data.layout.info_proto)?;
+    let holder = Holder::class(of);
     Some(Value { holder, class, instance: pointer, index: 0, place: target(pointer)? })
 }

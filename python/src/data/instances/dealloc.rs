@@ -50,9 +50,8 @@ pub(super) unsafe extern "C-unwind" fn dealloc(this: u64) {
 fn free(stock: &Stock, place: &Class, instance: Object, class: Object) {
     // SAFETY: an object of a class that the collector looks after.
     unsafe { capi::PyObject_GC_UnTrack(instance.address()) };
-    // What is cleared may run code that does something to the class.
     let is_clear = place.is_undressed(instance) && instance.word(CDATA_OBJECTS) == 0;
-    let can_keep = is_clear || clear(stock, place, instance, class);
+    let place = if is_clear { Some(place) } else { clear(stock, place, instance, class) };
     let base = instance.word(CDATA_BASE);
     if instance.word(CDATA_NEEDS_FREE) != 0
         && instance.word(CDATA_POINTER) != instance.address() + CDATA_VALUE.offset as u64
@@ -60,7 +59,7 @@ fn free(stock: &Stock, place: &Class, instance: Object, class: Object) {
         // SAFETY: the memory that ctypes allocated for the instance.
         unsafe { capi::PyMem_Free(instance.word(CDATA_POINTER)) };
     }
-    if !can_keep || !place.kept.push(instance, class) {
+    if !place.is_some_and(|place| place.kept.push(instance, class)) {
         // SAFETY: nobody refers to the object any more.
         unsafe { function(stock.free)(instance.address()) };
         // SAFETY: the instance's reference.
@@ -71,10 +70,10 @@ fn free(stock: &Stock, place: &Class, instance: Object, class: Object) {
     }
 }
 
-/// Gives up the attributes of an instance, and what it keeps alive. Whether it may
-/// be kept after that.
+/// Gives up the attributes of an instance, and what it keeps alive. What is known of
+/// its class after that, as code may have run, if it may be kept.
 #[inline(never)]
-fn clear(stock: &Stock, place: &Class, instance: Object, class: Object) -> bool {
+fn clear(stock: &Stock, place: &Class, instance: Object, class: Object) -> Option<&'static Class> {
     let dressed = !place.is_undressed(instance);
     if let Some(clear_dict) = stock.clear_dict.filter(|_| dressed) {
         // SAFETY: an object of a class with such a dictionary.
@@ -86,7 +85,7 @@ fn clear(stock: &Stock, place: &Class, instance: Object, class: Object) -> bool 
         unsafe { instance.set(CDATA_OBJECTS, 0) };
         give_up(objects);
     }
-    known(class).is_some_and(|place| place.is_undressed(instance))
+    known(class).filter(|place| place.is_undressed(instance))
 }
 
 /// Gives up an instance's reference to another object.
@@ -126,7 +125,7 @@ fn leave(stock: &Stock, instance: Object, class: Object) {
     if let Some(place) = CLASSES.find(class.address()).filter(|_| IS_ON.load(Relaxed)) {
         let left = place.left.load(Relaxed) + u32::from(!is_deep);
         place.left.store(left.min(PATIENCE), Relaxed);
-        if left < PATIENCE && is_usual(stock, class) {
+        if left < PATIENCE && data().is_some_and(|data| is_usual(data, stock, class)) {
             // SAFETY: as in `adopt`.
             unsafe { class.set(TYPE_DEALLOC, ours()) };
         }
@@ -137,16 +136,9 @@ fn leave(stock: &Stock, instance: Object, class: Object) {
 
 /// Does for an instance of a class that derives from an adopted one what
 /// CPython's destructor does when it has cleared what the derived class added:
-/// the adopted class has only added what all of its instances have.
+/// the adopted class has only added what all of its instances have. There is such
+/// a class only in another interpreter, made after the hook was taken out in this one.
 fn leave_derived(stock: &Stock, instance: Object, class: Object) {
-    let mut base = class;
-    while let Some(above) = base.object(TYPE_BASE) {
-        base = above;
-        if base.word(TYPE_DEALLOC) == ours() {
-            put_back(base);
-            break;
-        }
-    }
     let this = instance.address();
     // Callbacks of weak references may run the collector, which must not see it.
     // SAFETY: an object of a class that the collector looks after.
