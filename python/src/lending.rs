@@ -35,12 +35,12 @@ mod monitor;
 mod record;
 mod slot;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{
-    AtomicU64,
+    AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
     compiler_fence,
 };
+use std::sync::{Arc, OnceLock};
 
 use hotcall_tracer::{Effect, Entry, Helper, Symbol};
 use pyo3::Python;
@@ -115,23 +115,28 @@ impl Lending {
     fn try_out(&self, _py: Python<'_>) -> Result<(), &'static str> {
         let state = self.current.get();
         let current = self.current.clone();
+        // Where all threads share the variable it tells nothing: whoever has
+        // the GIL by then writes it.
+        let is_released = Arc::new(AtomicBool::new(false));
+        let noted = Arc::clone(&is_released);
         // SAFETY: this thread acts for no thread state while another one does,
         // and takes its own back below.
         unsafe { self.current.set(0) };
-        let released = probe::in_other_thread(move || {
+        let is_free = probe::in_other_thread(move || {
             // SAFETY: the owner waits for this thread.
             unsafe { release_for(&current, state) };
+            noted.store(true, SeqCst);
             // Only a GIL that was released can be taken.
             Python::attach(|_| true)
         });
-        if self.current.get() == 0 && released {
+        if is_released.load(SeqCst) {
             // SAFETY: the thread state was released above.
             unsafe { PyEval_RestoreThread(state) };
-            return Ok(());
+        } else {
+            // SAFETY: nothing was released.
+            unsafe { self.current.set(state) };
         }
-        // SAFETY: nothing was released.
-        unsafe { self.current.set(state) };
-        Err("another thread could not release the GIL for this one")
+        is_free.then_some(()).ok_or("another thread could not release the GIL for this one")
     }
 
     /// Whether this thread may lend the GIL in the call at hand: it has a

@@ -8,7 +8,7 @@ import sys
 from ctypes import CDLL, c_int, c_void_p
 
 import pytest
-from conftest import EXPECT_STUBS, LIBRARY
+from conftest import EXPECT_STUBS, LIBRARY, python
 from gilkit import CAN_LEND, Unary, declared, in_process
 
 import hotcall
@@ -198,6 +198,37 @@ class TestThefts:
     """
         )
         assert "in outermost" in finished.stderr, finished.stderr
+
+
+class TestStart:
+    """The first use of hotcall, while other threads are about."""
+
+    def start(self, code):
+        """Runs code in a process of its own that has not used hotcall yet; it must print `done` last and end well."""
+        prelude = "if True:\n    import ctypes, hotcall, os, sys, threading, time\n"
+        finished = python(prelude + code.strip("\n"), seconds=20)
+        assert (finished.returncode, finished.stdout) == (0, "done\n"), finished
+
+    def test_beside_busy_threads(self):
+        """The thread that tries a release out gets its state back, whoever has had the GIL meanwhile."""
+        self.start(
+            """
+    def work():
+        count = 0
+        while True:
+            count += 1
+    for _ in range(3):
+        threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.02)
+    hotcall.install()
+    assert hotcall.status().lending_off is None
+    add_one = ctypes.CDLL(os.environ["HOTCALL_FIXTURE"]).add_one
+    for number in range(100):
+        assert add_one(number) == number + 1
+    print("done", flush=True)
+    os._exit(0)
+    """
+        )
 
 
 class TestProcesses:
