@@ -122,6 +122,10 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     }
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
+    // Another thread may have done it meanwhile.
+    if is_installed() {
+        return Ok(());
+    }
     // From here on nothing fails, and no Python code runs.
     patches.keep_originals();
     patches.apply();
@@ -144,6 +148,10 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     }
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
+    // Another thread may have done it meanwhile.
+    if !is_installed() {
+        return Ok(());
+    }
     // From here on nothing fails, and no Python code runs. Functions lose
     // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);

@@ -55,6 +55,7 @@ mod report;
 mod rules;
 mod runtime;
 mod stand_in;
+mod starting;
 mod symbols;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -139,14 +140,28 @@ fn configure(options: &str) -> PyResult<()> {
 /// The runtime, made now if hotcall was not used yet; none if it is off. An
 /// interpreter that is not supported is no error: `status` says so.
 fn start(py: Python<'_>) -> Option<&'static Runtime> {
-    if runtime().is_none() && OFF.get().is_none() {
-        let options = *OPTIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        match make_runtime(py, options.unwrap_or_default()) {
-            Ok(made) => drop(runtime::set(made)),
-            Err(reason) => drop(OFF.set(reason)),
+    if !is_decided() {
+        // Python code that this thread runs in the middle of it does without.
+        let _alone = starting::alone(py)?;
+        if !is_decided() {
+            decide(py);
         }
     }
     runtime()
+}
+
+/// Whether it is known if there is a runtime.
+fn is_decided() -> bool {
+    runtime().is_some() || OFF.get().is_some()
+}
+
+/// Makes the runtime, or notes why there is none.
+fn decide(py: Python<'_>) {
+    let options = *OPTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    match make_runtime(py, options.unwrap_or_default()) {
+        Ok(made) => drop(runtime::set(made)),
+        Err(reason) => drop(OFF.set(reason)),
+    }
 }
 
 /// The runtime, or a RuntimeError that says why there is none.

@@ -230,6 +230,76 @@ class TestStart:
     """
         )
 
+    def test_by_several_threads_at_once(self):
+        """All find it installed once, and a fork afterwards locks nothing twice."""
+        self.start(
+            """
+    sys.setswitchinterval(1e-6)
+    barrier = threading.Barrier(4)
+    seen = []
+    def work():
+        barrier.wait()
+        hotcall.install()
+        seen.append(hotcall.status().installed)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert seen == [True] * 4, seen
+    child = os.fork()
+    if child == 0:
+        os._exit(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    print("done")
+    """
+        )
+
+    def test_by_code_that_runs_meanwhile(self):
+        """Python code that the start itself runs may ask for one: it does without."""
+        self.start(
+            """
+    seen = set()
+    def profiler(frame, event, argument):
+        sys.setprofile(None)
+        seen.add(hotcall.status().installed)
+        sys.setprofile(profiler)
+    sys.setprofile(profiler)
+    hotcall.install()
+    sys.setprofile(None)
+    assert False in seen and hotcall.status().installed, seen
+    print("done")
+    """
+        )
+
+    def test_in_a_child_that_was_forked_meanwhile(self):
+        """The thread that was at it is not there, so the child starts by itself."""
+        self.start(
+            """
+    begun, forked = threading.Event(), threading.Event()
+    def profiler(frame, event, argument):
+        if event == "call" and frame.f_code.co_name == "CFUNCTYPE":
+            sys.setprofile(None)
+            begun.set()
+            forked.wait(10)
+    def work():
+        sys.setprofile(profiler)
+        hotcall.install()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(10)
+    child = os.fork()
+    if child == 0:
+        hotcall.install()
+        os._exit(5 if hotcall.status().installed else 1)
+    forked.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+    thread.join()
+    assert hotcall.status().installed
+    print("done")
+    """
+        )
+
 
 class TestProcesses:
     """Forks, the end of threads, and the end of the process, while the GIL is lent."""

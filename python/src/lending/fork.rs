@@ -8,8 +8,8 @@
 #![allow(unsafe_code, reason = "registers fork handlers, and looks for a thread")]
 
 use std::cell::RefCell;
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,12 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Arranges that the monitor ends before each fork of the process.
 pub(super) fn watch() -> Result<(), &'static str> {
-    // SAFETY: functions that may be called around a fork in any thread.
-    match unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) } {
+    static STATUS: OnceLock<libc::c_int> = OnceLock::new();
+    let status = STATUS.get_or_init(|| {
+        // SAFETY: functions that may be called around a fork in any thread.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) }
+    });
+    match status {
         0 => Ok(()),
         _ => Err("the C library takes no fork handlers"),
     }
@@ -37,8 +41,11 @@ thread_local! {
 type Locks = (MutexGuard<'static, Option<JoinHandle<()>>>, MutexGuard<'static, ()>);
 
 /// Ends the monitor, and sees to it that no other thread is in the middle of
-/// anything of ours.
+/// anything of ours. Once is enough, however often it is called for one fork.
 unsafe extern "C" fn before_fork() {
+    if FORKING.with_borrow(Option::is_some) {
+        return;
+    }
     let mut thread = thread();
     if let Some(running) = thread.take() {
         COMMAND.store(END, SeqCst);
