@@ -13,6 +13,24 @@ from gilkit import CAN_LEND, Unary, declared, in_process
 
 import hotcall
 
+COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+
+# Makes allocations of all threads but the first one slow, as many as `slow` says.
+SLOW = """
+#define _GNU_SOURCE
+#include <stddef.h>
+#include <unistd.h>
+volatile int slow;
+void *__libc_malloc(size_t);
+void *malloc(size_t size) {
+    if (slow && gettid() != getpid()) {
+        slow--;
+        usleep(50000);
+    }
+    return __libc_malloc(size);
+}
+"""
+
 pytestmark = pytest.mark.skipif(not CAN_LEND, reason="the GIL cannot be lent here")
 
 
@@ -365,6 +383,40 @@ class TestProcesses:
         assert result == turn
     print("done")
     """
+        )
+
+    @pytest.mark.skipif(not COMPILER, reason="there is no C compiler on this machine")
+    def test_fork_while_a_thread_ends(self, tmp_path):
+        """Amid the end of another thread, which is made slow wherever it allocates, the child can make threads that call."""
+        source, slow = tmp_path / "slow.c", tmp_path / "libslow.so"
+        source.write_text(SLOW)
+        subprocess.run([COMPILER, "-shared", "-fPIC", source, "-o", slow], check=True)
+        in_process(
+            """
+    slow = c_int.in_dll(CDLL(None), "slow")
+    def ends():
+        heat()
+        slow.value = 20
+    def child():
+        slow.value = 0
+        signal.alarm(10)
+        thread = threading.Thread(target=heat)
+        thread.start()
+        thread.join()
+        os._exit(5)
+    thread = threading.Thread(target=ends)
+    thread.start()
+    while not slow.value:
+        time.sleep(0.001)
+    for turn in range(20):
+        time.sleep(0.02)
+        forked = os.fork()
+        if forked == 0:
+            child()
+        assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 5
+    print("done")
+    """,
+            env={"LD_PRELOAD": str(slow)},
         )
 
     def test_subprocesses(self):

@@ -8,9 +8,10 @@
 
 use std::ffi::c_void;
 use std::mem::offset_of;
+use std::ptr::null_mut;
 use std::sync::atomic::{
-    AtomicU64,
-    Ordering::{Acquire, Relaxed, SeqCst},
+    AtomicPtr, AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +42,8 @@ pub(super) struct Record {
     /// The capsule of that, to which the record has a reference: it may outlive the
     /// thread state, until the record is another thread's. Written by the thread.
     pub(super) errno: AtomicU64,
+    /// The next record in [`FREE`], if this one is there.
+    next: AtomicPtr<Record>,
     /// The functions in whose calls the GIL was stolen of late, with the turn.
     pub(super) thefts: [[AtomicU64; 2]; 8],
 }
@@ -78,8 +81,11 @@ pub(super) static DESK: Desk =
 /// out what was decided. Nothing waits for the GIL with it.
 pub(super) static DECIDING: Mutex<()> = Mutex::new(());
 
-/// Records of threads that have ended.
-static FREE: Mutex<Vec<&'static Record>> = Mutex::new(Vec::new());
+/// The record of the last thread that has ended, or null; each leads to the one
+/// before it. Threads that end add theirs at any time, also amid a fork, so there
+/// is no lock. They are taken with the GIL held, by one thread at a time: a record
+/// that is seen here is here until that thread has taken it.
+static FREE: AtomicPtr<Record> = AtomicPtr::new(null_mut());
 
 /// The turn of a record.
 pub(crate) const TURN: Field = Field::new("record.turn", offset_of!(Record, turn) as i32, Mem::I64);
@@ -105,13 +111,37 @@ pub(crate) const LENDER: Field =
 pub(crate) const AWAY: Field = Field::new("desk.away", offset_of!(Desk, away) as i32, Mem::I64);
 
 impl Record {
-    /// A record for a thread that has none.
+    /// A record for a thread that has none. The GIL is held.
     pub(super) fn new() -> &'static Record {
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let record = free.unwrap_or_else(|| Box::leak(Box::default()));
+        let record = Record::take_free().unwrap_or_else(|| Box::leak(Box::default()));
         // Its last thread may have been ended while it waited for the GIL.
         record.request.store(NOTHING, SeqCst);
         record
+    }
+
+    /// The record of a thread that has ended, if there is one. The GIL is held.
+    fn take_free() -> Option<&'static Record> {
+        let next = |record: *mut Record| {
+            // SAFETY: null or a record, which is never freed.
+            let record = unsafe { record.as_ref() };
+            record.map(|record| record.next.load(Relaxed))
+        };
+        let taken = FREE.fetch_update(AcqRel, Acquire, next).ok()?;
+        // SAFETY: as above.
+        unsafe { taken.as_ref() }
+    }
+
+    /// Leaves it to a later thread.
+    fn give_up(&'static self) {
+        let this = std::ptr::from_ref(self).cast_mut();
+        let mut head = FREE.load(Relaxed);
+        loop {
+            self.next.store(head, Relaxed);
+            match FREE.compare_exchange_weak(head, this, Release, Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
     }
 
     /// Its address.
@@ -131,7 +161,7 @@ pub(super) extern "C" fn retire(record: *mut c_void) {
     // SAFETY: the value of our key is a record, which is never freed.
     let record = unsafe { &*(record as *const Record) };
     if !record.is_out() {
-        FREE.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+        record.give_up();
     }
 }
 
