@@ -3,7 +3,7 @@
 //! | the thread | on its way in | on its way out |
 //! |---|---|---|
 //! | holds the GIL | nothing | nothing |
-//! | has lent it, in the call that calls back | takes it back | lends it anew |
+//! | has lent it, by the state that calls back | takes it back | lends it anew |
 //! | neither | `PyGILState_Ensure` | `PyGILState_Release` |
 //!
 //! # Safety

@@ -149,14 +149,17 @@ impl Lending {
     }
 
     /// Takes the GIL back in the middle of the call that has lent it, since that
-    /// calls back; none if this thread has not lent it. The GIL is held then, and
-    /// what is given is for [`Self::lend_again`].
+    /// calls back; none if this thread has not lent it, or calls back for another
+    /// state. The GIL is held then, and what is given is for [`Self::lend_again`].
     pub(crate) fn come_back(&self) -> Option<u64> {
         let address = self.slot.get();
         if address == 0 || !record_at(address).is_out() {
             return None;
         }
         let record = record_at(address);
+        if !self.calls_back_as(record.state.load(Relaxed)) {
+            return None;
+        }
         record.turn.store(record.turn.load(Relaxed) + 1, Relaxed);
         // The processor may see the request before the others see the turn; the
         // barrier that the monitor asks for is for that.
@@ -168,6 +171,14 @@ impl Lending {
         // SAFETY: the state that lent the GIL has it again.
         unsafe { self.current.set(record.state.load(Relaxed)) };
         Some(address)
+    }
+
+    /// Whether callbacks of this thread act for `state`, which has lent the GIL. In
+    /// CPython 3.11, where all threads share the variable, those of a subinterpreter
+    /// act for a state of the main one, as `PyGILState_Ensure` has it.
+    fn calls_back_as(&self, state: u64) -> bool {
+        // SAFETY: it may be asked at any time.
+        !self.current.is_shared() || state == unsafe { capi::PyGILState_GetThisThreadState() }
     }
 
     /// Lends the GIL again, until the call is over: the reverse.

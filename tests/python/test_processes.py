@@ -3,6 +3,8 @@
 What could crash or hang runs in an interpreter of its own, so that a failure is one test and not the end of the run.
 """
 
+import sys
+
 import pytest
 from conftest import python
 
@@ -208,6 +210,38 @@ def test_subinterpreters_that_come_and_go():
         print("done")
     """)  # fmt: skip
     assert done.stdout.split() == ["done"], done.stderr
+
+
+@pytest.mark.needs_exec
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="ctypes of a subinterpreter has classes of its own, if it can be imported")
+@pytest.mark.parametrize("policy", ["release", "lend"])
+def test_callbacks_in_a_subinterpreter(policy):
+    """A callback acts for the state that CPython keeps for the thread, which is not the one that calls."""
+    run(
+        f"""
+    import _xxsubinterpreters as interpreters
+    import textwrap
+    hotcall.install(gil={policy!r})
+    code = '''
+    from ctypes import CDLL, CFUNCTYPE, c_int
+    lib = CDLL(%r)
+    Unary = CFUNCTYPE(c_int, c_int)
+    add_one, call_back = lib.add_one, lib.call_back
+    add_one.argtypes, call_back.argtypes = [c_int], [Unary, c_int]
+    function = Unary(lambda number: add_one(number) * 2)
+    for number in range(150):
+        assert add_one(number) == number + 1
+        assert call_back(function, number) == 2 * number + 2
+    ''' % os.environ["HOTCALL_FIXTURE"]
+    for turn in range(3):
+        child = interpreters.create()
+        interpreters.run_string(child, textwrap.dedent(code))
+        check(hot)
+        interpreters.destroy(child)
+    print("done")
+    """,
+        seconds=20,
+    )
 
 
 @pytest.mark.parametrize("turn", range(3))
