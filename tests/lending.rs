@@ -3,8 +3,8 @@
 //! processor whose stores are seen late (x86-64's total store order).
 //!
 //! What must never happen: the thread is in Python without the GIL; the monitor
-//! releases a GIL that is not lent; the monitor sleeps while a call has lent the
-//! GIL, or both wait for ever. Without the monitor's barriers some of it does.
+//! releases a GIL that is not lent; the monitor sleeps, or has ended, while a call
+//! has lent the GIL, or both wait for ever. Without the monitor's barriers some of it does.
 
 use std::collections::HashSet;
 
@@ -48,6 +48,11 @@ enum Monitor {
     LooksOnceMore,
     Sleeps,
     WakesUp,
+    /// It has slept for long, whether it was called just now or not.
+    Ends,
+    EndBarrier,
+    LooksForTheLastTime,
+    HasEnded,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +71,8 @@ struct State {
     asleep: bool,
     /// Whether the monitor has been called since.
     called: bool,
+    /// Whether the monitor has decided to end.
+    ending: bool,
     /// Whether the monitor has the lock of decisions. The thread takes it and
     /// gives it back in one step.
     deciding: bool,
@@ -85,6 +92,7 @@ impl State {
             away: false,
             asleep: false,
             called: false,
+            ending: false,
             deciding: false,
             has_gil: true,
         }
@@ -134,6 +142,11 @@ impl State {
                     next.asleep = false;
                     next.away = false;
                     next.called = true;
+                } else if self.monitor == Monitor::HasEnded {
+                    next.monitor = Monitor::Looks;
+                    next.away = false;
+                    next.called = false;
+                    next.ending = false;
                 } else if self.request != Request::Stolen {
                     next.request = Request::Released;
                     next.has_gil = false;
@@ -173,6 +186,7 @@ impl State {
     fn monitor_steps(&self, barriers: bool) -> Vec<State> {
         let mut next = self.clone();
         next.monitor = match self.monitor {
+            Monitor::Looks if self.ending => Monitor::HasEnded,
             Monitor::Looks => {
                 let mut sleepy = self.clone();
                 sleepy.monitor = Monitor::SleepBarrier;
@@ -214,7 +228,7 @@ impl State {
                 Monitor::Watches
             }
             Monitor::Watches => {
-                next.away = false;
+                next.away = self.ending;
                 Monitor::Looks
             }
             Monitor::SleepBarrier => {
@@ -225,8 +239,27 @@ impl State {
             }
             Monitor::LooksOnceMore if self.is_under_way() => Monitor::WakesUp,
             Monitor::LooksOnceMore => Monitor::Sleeps,
-            Monitor::Sleeps if self.called => Monitor::WakesUp,
-            Monitor::Sleeps => return vec![],
+            Monitor::Sleeps => {
+                let mut woken = self.clone();
+                woken.monitor = Monitor::WakesUp;
+                next.monitor = Monitor::Ends;
+                return if self.called { vec![woken, next] } else { vec![next] };
+            }
+            Monitor::Ends => {
+                next.away = true;
+                next.asleep = false;
+                next.ending = true;
+                Monitor::EndBarrier
+            }
+            Monitor::EndBarrier => {
+                if barriers {
+                    next.flush();
+                }
+                Monitor::LooksForTheLastTime
+            }
+            Monitor::LooksForTheLastTime if self.is_under_way() => Monitor::Decides(self.turn),
+            Monitor::LooksForTheLastTime => Monitor::HasEnded,
+            Monitor::HasEnded => return vec![],
             Monitor::WakesUp => {
                 next.away = false;
                 next.asleep = false;
@@ -246,7 +279,8 @@ impl State {
         if self.monitor == Monitor::Releases && !(lends && self.has_gil) {
             return Some("the monitor releases a GIL that is not lent");
         }
-        let unwatched = self.monitor == Monitor::Sleeps && !self.called;
+        let asleep = self.monitor == Monitor::Sleeps && !self.called;
+        let unwatched = asleep || self.monitor == Monitor::HasEnded;
         if unwatched && self.thread == Thread::InCall && self.has_gil {
             return Some("nobody watches a call that has lent the GIL");
         }

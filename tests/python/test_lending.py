@@ -103,22 +103,46 @@ class TestThefts:
             private.sleep_us(us)
             assert private.get_errno() == 5 and ctypes.get_errno() == 5
 
-    def test_no_wake_ups_when_idle(self):
+    def test_no_thread_when_idle(self):
+        """When nothing is lent for a while, the process is one with a single thread, to the kernel too."""
         in_process(
             """
-    def switches():
-        def of(task):
-            status = open(f"/proc/self/task/{task}/status").read()
-            return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
-        return {task: of(task) for task in os.listdir("/proc/self/task") if int(task) != os.getpid()}
+    import errno
+    def wait_until_alone():
+        end = time.monotonic() + 10
+        while tasks() > 1 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert tasks() == 1
+    for turn in range(3):
+        heat()
+        assert tasks() == 2
+        wait_until_alone()
+    heat()
+    wait_until_alone()
+    NEW_USER = 0x10000000
+    unshare = CDLL(None, use_errno=True).unshare
+    assert unshare(NEW_USER) == 0 or get_errno() != errno.EINVAL
     heat()
     assert tasks() == 2
-    time.sleep(0.3)
-    before = switches()
-    time.sleep(0.5)
-    assert switches() == before
-    heat()
-    assert tasks() == 2
+    print("done")
+    """,
+            setting="threshold=20",
+        )
+
+    def test_a_call_when_the_monitor_ends(self):
+        """Some 0.32 s after the last call it ends; a call that lasts from about then on is robbed, or has released the GIL."""
+        in_process(
+            """
+    wait_for = declared("wait_for", POINTER(c_int))
+    flag = c_int(7)
+    for turn in range(10):
+        heat()
+        time.sleep(0.319 + turn * 0.001)
+        flag.value = 0
+        timer = threading.Timer(0.001, lambda: setattr(flag, "value", 7))
+        timer.start()
+        assert wait_for(flag) == 7
+        timer.join()
     print("done")
     """
         )

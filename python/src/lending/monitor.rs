@@ -3,8 +3,9 @@
 //! It is started by the first call that lends, and looks at the desk: soon
 //! when a call has been seen under way, and ever more seldom while calls come and
 //! go. At each look that finds new calls, it has their thread yield. When nothing
-//! is lent for a while it sleeps until a call wakes it. It ends before a fork, and
-//! the next call that lends starts another one, in the parent as in the child.
+//! is lent for a while it sleeps until a call wakes it. It ends when none does, so
+//! that an idle process has no thread more than others, and before a fork. The next
+//! call that lends starts another one, in the parent as in the child.
 //!
 //! It knows no thread state of its own, and blocks all signals.
 //!
@@ -48,6 +49,9 @@ const IDLE_LOOK: Duration = Duration::from_millis(4);
 const IDLE: Duration = Duration::from_millis(20);
 /// The same while other threads wait for the GIL, each of which has its turn.
 const CROWDED_IDLE: Duration = Duration::from_millis(100);
+
+/// It ends when it has slept for so long. To start it anew takes some 0.1 ms.
+const SLEEP: Duration = Duration::from_millis(300);
 
 /// The monitor's thread, if it was started in this process.
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
@@ -152,17 +156,16 @@ pub(super) fn rouse() {
     unsafe { libc::syscall(libc::SYS_futex, place, operation, 1) };
 }
 
-/// Waits for a command, for so long at most; forever if no time is given.
-fn wait(time: Option<Duration>) -> u32 {
-    let limit = time.map(|time| libc::timespec {
+/// Waits for a command, for so long at most.
+fn wait(time: Duration) -> u32 {
+    let limit = libc::timespec {
         tv_sec: time.as_secs().cast_signed(),
         tv_nsec: time.subsec_nanos().into(),
-    });
-    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    };
     let place = COMMAND.as_ptr();
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: a word that lives as long as the process, and a time or null.
-    unsafe { libc::syscall(libc::SYS_futex, place, operation, GO_ON, limit) };
+    // SAFETY: a word that lives as long as the process, and a time.
+    unsafe { libc::syscall(libc::SYS_futex, place, operation, GO_ON, &raw const limit) };
     let woken = COMMAND.compare_exchange(WAKE, GO_ON, SeqCst, SeqCst);
     woken.unwrap_or_else(|other| other)
 }
@@ -210,18 +213,19 @@ fn run() {
     ENDED.store(true, SeqCst);
 }
 
-/// Looks at the desk until it is told to end; false if it can watch no more.
+/// Looks at the desk until it is told to end, or was not needed for long; false if
+/// it can watch no more.
 fn watch() -> bool {
     let mut watch = Watch { seen: (0, 0), active: Instant::now(), pause: FIRST_LOOK };
     loop {
-        if wait(Some(watch.pause)) == END {
+        if wait(watch.pause) == END {
             return true;
         }
         watch.look();
         let idle = if DESK.away.load(SeqCst) == CROWDED { CROWDED_IDLE } else { IDLE };
         if watch.active.elapsed() > idle {
             match sleep() {
-                Ok(WAKE | GO_ON) => {}
+                Ok(WAKE) => {}
                 Ok(_) => return true,
                 Err(_) => return false,
             }
@@ -239,12 +243,13 @@ fn under_way() -> Option<(&'static Record, u64)> {
     lent.then_some((record, turn))
 }
 
-/// Sleeps until it is given a command, unless a call is under way.
+/// Sleeps until it is given a command, unless a call is under way, which wakes it
+/// like one that comes. Nobody has woken it if it is to go on.
 fn sleep() -> io::Result<u32> {
     DESK.away.store(ASLEEP, SeqCst);
     barrier()?;
-    let command = if under_way().is_none() { wait(None) } else { GO_ON };
-    if command != END {
+    let command = if under_way().is_none() { wait(SLEEP) } else { WAKE };
+    if command == WAKE {
         DESK.away.store(0, SeqCst);
     }
     Ok(command)
@@ -262,7 +267,7 @@ impl Watch {
             match under_way() {
                 // It is looked at again soon.
                 Some(_) => {
-                    wait(Some(FIRST_LOOK));
+                    wait(FIRST_LOOK);
                     self.steal_if_still(now);
                 }
                 None => ask_to_yield(record),
