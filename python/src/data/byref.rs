@@ -23,7 +23,7 @@ use crate::layout::{
     self, CDATA_POINTER, Layout, METHOD_DEF, METHOD_MODULE, METHOD_SELF, METHOD_VECTORCALL,
     TYPE_DEALLOC,
 };
-use crate::raw::{self, Object};
+use crate::raw::{self, Object, Owned};
 
 static DEFINITION: Original = Original::new();
 static DEALLOC: Original = Original::new();
@@ -70,10 +70,7 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     };
     // SAFETY: the table entry of a built-in function.
     let definition = unsafe { *(byref.word(METHOD_DEF) as *const Method) };
-    static OURS: OnceLock<u64> = OnceLock::new();
-    let ours = *OURS.get_or_init(|| {
-        let function = of_one as unsafe extern "C-unwind" fn(u64, u64) -> u64 as usize as u64;
-        let made = Method { function, flags: ONE_ARGUMENT, ..definition };
+    if PLAIN.load(Relaxed) == 0 {
         // SAFETY: the function's own table entry, and what it was made with.
         let plain = unsafe {
             capi::PyCFunction_NewEx(
@@ -82,12 +79,18 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
                 byref.word(METHOD_MODULE),
             )
         };
-        PLAIN.store(plain, Relaxed);
+        let plain = Owned::from_new(plain).ok_or_else(|| PyErr::fetch(py))?;
+        // Another thread may have made one meanwhile, as an object was made.
+        if PLAIN.load(Relaxed) == 0 {
+            PLAIN.store(plain.into_address(), Relaxed);
+        }
+    }
+    static OURS: OnceLock<u64> = OnceLock::new();
+    let ours = *OURS.get_or_init(|| {
+        let function = of_one as unsafe extern "C-unwind" fn(u64, u64) -> u64 as usize as u64;
+        let made = Method { function, flags: ONE_ARGUMENT, ..definition };
         std::ptr::from_ref(Box::leak(Box::new(made))).expose_provenance() as u64
     });
-    if PLAIN.load(Relaxed) == 0 {
-        return Err(PyErr::fetch(py));
-    }
     // SAFETY: the class of all references, which lives as long as its module.
     let class = unsafe { Object::at(REFERENCE[0].load(Relaxed)) };
     Ok(vec![
