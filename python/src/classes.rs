@@ -19,13 +19,18 @@ use pyo3::types::PyType;
 use crate::declare::{Kind, info, named};
 use crate::kinds::{Kinds, handle};
 use crate::layout::{self, Layout};
-use crate::raw::Object;
+use crate::raw::{Object, Objects, Owned};
 use crate::records;
 
 /// The flag of types that cannot be modified.
 const IMMUTABLE: u64 = 1 << 8;
 /// The flag of types that were made at run time.
 const HEAP_TYPE: u64 = 1 << 9;
+/// The flag of classes that derive from `int`, as CPython asks for it: a method
+/// resolution order of a class's own may tell another tale.
+const INT_SUBCLASS: u64 = 1 << 24;
+/// The flags of classes that derive from one of eight built-in ones.
+const BUILTIN_SUBCLASS: u64 = 0xff << 24;
 /// Classes that are remembered at most.
 const MOST_CLASSES: usize = 10_000;
 /// The flag of metaclasses.
@@ -187,11 +192,10 @@ impl Classes {
         let builtin = |(class, family): (Bound<'_, PyAny>, Family)| {
             let class = handle(&class);
             let symbol = named(class);
-            let ancestors = ancestors(class);
             Class {
                 symbol,
                 family,
-                ancestors,
+                ancestors: class.order().iter().map(|base| base.address()).collect(),
                 is_plain: true,
                 is_ordinary: false,
                 passing: None,
@@ -232,6 +236,11 @@ impl Classes {
         layout: &Layout,
         class: Object,
     ) -> bool {
+        // Python code may run: it may give the class other bases, and its objects
+        // another class.
+        let _held = Owned::of(class);
+        let order = class.object(layout::TYPE_MRO).map(Owned::of);
+        let order = order.as_ref().map(|order| order.object().items()).unwrap_or_default();
         let flags = class.word(layout::TYPE_FLAGS);
         let version = match flags & IMMUTABLE {
             0 => Some(self.version(py, class)),
@@ -241,19 +250,21 @@ impl Classes {
         if known.is_some_and(|known| known.version == version) {
             return false;
         }
-        let ancestors = ancestors(class);
         let family = match self.family(kinds, layout, class) {
-            Family::Other if ancestors.contains(&self.int().address) => Family::IntSubclass,
+            Family::Other if flags & INT_SUBCLASS != 0 => Family::IntSubclass,
             family => family,
         };
-        let is_plain = version != Some(0) && self.is_plain(py, class);
+        let own = order.iter().copied().filter(|base| base.address() != self.landmarks.object);
+        let own: Objects = own.collect();
+        let is_plain = version != Some(0) && self.is_plain(py, class, &own);
+        let is_ordinary = is_plain && family == Family::Other && flags & BUILTIN_SUBCLASS == 0;
         let learned = Class {
             symbol: named(class),
             family,
             passing: (family == Family::Record).then(|| self.passing(layout, class)).flatten(),
-            ancestors,
+            ancestors: order.iter().map(|base| base.address()).collect(),
             is_plain,
-            is_ordinary: is_plain && family == Family::Other && self.is_ordinary(py, class),
+            is_ordinary: is_ordinary && self.is_ordinary(py, &own),
             version,
         };
         self.insert(class.address(), learned);
@@ -331,29 +342,24 @@ impl Classes {
         version()
     }
 
-    /// Whether no class of the method resolution order has a say in `__class__`.
-    fn is_plain(&self, py: Python<'_>, class: Object) -> bool {
+    /// Whether no class of the method resolution order, which is held without
+    /// `object`, has a say in `__class__`.
+    fn is_plain(&self, py: Python<'_>, class: Object, order: &[Object]) -> bool {
         let getattro = class.word(layout::TYPE_GETATTRO);
         if !self.landmarks.plain_getattro.contains(&getattro) {
             return false;
         }
-        self.bases(class).iter().all(|base| self.lacks(py, *base, &["__class__"]))
+        order.iter().all(|base| self.lacks(py, *base, &["__class__"]))
     }
 
     /// Whether a plain class that ctypes does not know has neither a built-in
     /// class among its bases nor the methods of a number.
-    fn is_ordinary(&self, py: Python<'_>, class: Object) -> bool {
-        self.bases(class).iter().all(|base| {
+    fn is_ordinary(&self, py: Python<'_>, order: &[Object]) -> bool {
+        order.iter().all(|base| {
             let flags = base.word(layout::TYPE_FLAGS);
             flags & (HEAP_TYPE | IMMUTABLE) == HEAP_TYPE
                 && self.lacks(py, *base, &["__index__", "__float__", "__int__"])
         })
-    }
-
-    /// The method resolution order of a class, without `object`.
-    fn bases(&self, class: Object) -> Vec<Object> {
-        let order = class.object(layout::TYPE_MRO).map(Object::items).unwrap_or_default();
-        order.into_iter().filter(|base| base.address() != self.landmarks.object).collect()
     }
 
     /// Whether a class's own dictionary has none of these names.
@@ -363,12 +369,6 @@ impl Classes {
         };
         names.iter().all(|name| dict.contains(*name).is_ok_and(|found| !found))
     }
-}
-
-/// The method resolution order of a class, as addresses.
-fn ancestors(class: Object) -> Vec<u64> {
-    let mro = class.object(layout::TYPE_MRO);
-    mro.map(Object::items).unwrap_or_default().iter().map(|base| base.address()).collect()
 }
 
 /// What a pointer or array class is made of, if it is concrete.

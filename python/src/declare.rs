@@ -272,10 +272,12 @@ impl Reader<'_> {
         all.map(Object::items).unwrap_or_default()
     }
 
-    /// The parameter flags of a function, where ctypes looks at them.
+    /// The parameter flags of a function, where ctypes looks at them. What was
+    /// assigned to `argtypes` may be any sequence, which ctypes takes for a tuple here.
     fn parameters(&self, function: Object) -> Result<Option<Parameters>, Refusal> {
         let argtypes = self.own_or(function, layout::FUNC_ARGTYPES, self.layout.info_argtypes);
         match (function.object(layout::FUNC_PARAMFLAGS), argtypes) {
+            (Some(_), Some(argtypes)) if !argtypes.is_tuple() => Err(refusals::PARAMFLAGS),
             (Some(flags), Some(argtypes)) if !argtypes.items().is_empty() => {
                 let reader = (self.classes, self.kinds, self.layout);
                 Parameters::read(reader, flags, argtypes).map(Some)

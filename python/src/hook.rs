@@ -296,6 +296,13 @@ pub(crate) fn clear_entry(function: u64) {
     unsafe { function.set(CDATA_ENTRY, 0) };
 }
 
+/// Forgets what is known of all functions.
+pub(crate) fn forget_all() {
+    if let Some(runtime) = runtime() {
+        runtime.forget_all(clear_entry);
+    }
+}
+
 /// Forgets what is known of a function whose declaration is gone.
 pub(crate) fn forget(this: u64) {
     if let Some(runtime) = runtime()

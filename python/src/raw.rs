@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use smallvec::SmallVec;
 
 use crate::capi;
-use crate::layout::{OB_COUNT, OB_TYPE};
+use crate::layout::{OB_COUNT, OB_TYPE, TYPE_FLAGS, TYPE_MRO};
 
 /// An object, or another structure of CPython's, at a known address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,18 @@ impl Object {
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     }
 
-    /// The items of an exact tuple.
+    /// The method resolution order of a class, which holds the classes as long as it
+    /// is that.
+    pub(crate) fn order(self) -> Objects {
+        self.object(TYPE_MRO).map(Object::items).unwrap_or_default()
+    }
+
+    /// Whether it is a tuple, or of a class that derives from that.
+    pub(crate) fn is_tuple(self) -> bool {
+        self.class().word(TYPE_FLAGS) & TUPLE_SUBCLASS != 0
+    }
+
+    /// The items of a tuple.
     pub(crate) fn items(self) -> Objects {
         let tuple = self.0 as *mut ffi::PyObject;
         // SAFETY: the row that gave this handle holds a tuple.
@@ -103,6 +114,9 @@ impl Object {
             .collect()
     }
 }
+
+/// The flag of classes that derive from `tuple`.
+const TUPLE_SUBCLASS: u64 = 1 << 26;
 
 /// A few objects, as the items of a tuple.
 pub(crate) type Objects = SmallVec<[Object; 8]>;

@@ -12,7 +12,7 @@ macro_rules! refusals {
 refusals! {
     COUNT "argument-count" "The call gives fewer arguments than argtypes declares, or more than 1024.";
     KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";
-    PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags of a kind that ctypes handles, or takes argtypes from its class; set argtypes on the function.";
+    PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags of a kind that ctypes handles, or takes argtypes from its class; set argtypes on the function, to a tuple.";
     CHECK_RETVAL "check-retval" "The result type has a _check_retval_ method, and what ctypes adds to tracebacks is not known.";
     RESTYPE "result-type" "The result type is an array.";
     BY_VALUE "by-value" "A structure is passed or returned by value that libffi may not see as C does: a small union, a long double, or no fields.";
@@ -24,6 +24,7 @@ refusals! {
     LONG_DOUBLE "long-double" "A long double does not fit in a word.";
     FLAGS "calling-convention" "The function has flags other than cdecl, PyDLL and use_errno.";
     VALUE "argument-value" "An argument is of a type that ctypes converts itself.";
+    NARROW "narrow-argument" "Behind the arguments that are declared there are others, and one is narrower than int, or a float: ctypes refuses the call.";
     LARGE_INT "large-int" "An int is given that does not fit: over 53 bits for a floating-point argument, over 60 undeclared.";
     CHAR "one-char" "A char argument is not one byte, or an int from 0 to 255.";
     ERRNO "errno-space" "The thread has no private errno yet; ctypes makes it at its first call.";

@@ -250,10 +250,21 @@ fn take_all<O: Ops>(
             taken.held.push(object);
         }
     }
+    let is_variadic = (1..count).contains(&declaration.args.len());
+    if is_variadic && types.iter().skip(1).any(is_narrow) {
+        return Err(refusals::NARROW);
+    }
     if types[..] != *declared.args() {
         taken.call = known.undeclared.prepare(types.to_vec(), declared.result())?;
     }
     Ok(Taken::All)
+}
+
+/// Whether libffi calls no variadic function with an argument of this type, since C
+/// would have promoted it. Some versions look at all arguments but the first one.
+fn is_narrow(ctype: &CType) -> bool {
+    let narrow = [CType::Bool, CType::I8, CType::U8, CType::I16, CType::U16, CType::F32];
+    narrow.contains(ctype)
 }
 
 /// Takes a reference to what is needed after the call.

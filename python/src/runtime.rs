@@ -173,10 +173,12 @@ impl Runtime {
         if let Some(site) = self.site(address) {
             return Some(site);
         }
-        let class = function.class();
         let is_named = self.options.log > Log::Off || self.teller.tells();
         let name = if is_named { crate::hook::name(function) } else { String::new() };
         self.learn_callables(py, function);
+        // What has run may have given the function another class.
+        let held = Owned::of(function.class());
+        let class = held.object();
         let version = self.known.classes.version(py, class);
         // From here on no Python code runs: what is read now stays true until
         // a setter says otherwise.

@@ -13,13 +13,10 @@ use pyo3::types::PyType;
 
 use super::*;
 use crate::classes::TYPE_SUBCLASS;
-use crate::hook::{Original, Place};
+use crate::hook::{self, Original, Place};
 use crate::instance::{KINDS, metaclasses};
 use crate::kinds::handle;
-use crate::layout::{GETSET_DEF, GETSET_SET, TYPE_INIT, TYPE_MRO, TYPE_NEW, WRAPPER_WRAPPED};
-
-/// The flag of classes that derive from `tuple`.
-const TUPLE_SUBCLASS: u64 = 1 << 26;
+use crate::layout::{GETSET_DEF, GETSET_SET, TYPE_INIT, TYPE_NEW, WRAPPER_WRAPPED};
 
 type Init = unsafe extern "C-unwind" fn(class: u64, args: u64, names: u64) -> c_int;
 type New = unsafe extern "C-unwind" fn(metaclass: u64, args: u64, names: u64) -> u64;
@@ -121,14 +118,15 @@ unsafe extern "C-unwind" fn new<const KIND: usize>(metaclass: u64, args: u64, na
 }
 
 /// Assigns to the bases of a class. It may have instances, one of which may be in
-/// the middle of its destructor; what is adopted meanwhile is put back behind.
+/// the middle of its destructor; what is adopted meanwhile is put back behind. What
+/// functions return whose result type it is depends on its bases.
 unsafe extern "C-unwind" fn set_bases(class: u64, value: u64, closure: u64) -> c_int {
     if value != 0 {
         // SAFETY: CPython calls with a class and an object, or null to delete.
         let value = unsafe { Object::at(value) };
-        let is = |object: Object, flag: u64| object.class().word(TYPE_FLAGS) & flag != 0;
-        let bases = if is(value, TUPLE_SUBCLASS) { value.items() } else { raw::Objects::new() };
-        bases.into_iter().filter(|base| is(*base, TYPE_SUBCLASS)).for_each(put_back);
+        let bases = if value.is_tuple() { value.items() } else { raw::Objects::new() };
+        let is_class = |base: &Object| base.class().word(TYPE_FLAGS) & TYPE_SUBCLASS != 0;
+        bases.into_iter().filter(is_class).for_each(put_back);
     }
     // SAFETY: kept from the table in which ours stands.
     let original = unsafe { std::mem::transmute::<usize, Setter>(SET_BASES.address() as usize) };
@@ -136,11 +134,14 @@ unsafe extern "C-unwind" fn set_bases(class: u64, value: u64, closure: u64) -> c
     let status = unsafe { original(class, value, closure) };
     // SAFETY: as above.
     put_back_bases(unsafe { Object::at(class) });
+    // SAFETY: two classes.
+    if data().is_some_and(|data| unsafe { capi::PyType_IsSubtype(class, data.base) } != 0) {
+        hook::forget_all();
+    }
     status
 }
 
 /// Puts the destructors of all bases of a class back.
 fn put_back_bases(class: Object) {
-    let bases = class.object(TYPE_MRO).map(Object::items).unwrap_or_default();
-    bases.into_iter().filter(|base| *base != class).for_each(put_back);
+    class.order().into_iter().filter(|base| *base != class).for_each(put_back);
 }
