@@ -57,4 +57,4 @@ mod unwind;
 
 pub use jit::{Jit, Options, Usage};
 pub use stub::Stub;
-pub use trampoline::Trampoline;
+pub use trampoline::{Trampoline, give_zero_once};

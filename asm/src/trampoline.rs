@@ -8,8 +8,8 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 use iced_x86::Code;
 
@@ -56,8 +56,31 @@ fn code(slot: &'static Slot) -> Vec<u8> {
     code
 }
 
-/// Where a trampoline leads that was given back. There is no result to go on with.
-extern "C" fn gone() -> ! {
+/// Says whether the host is over.
+static IS_OVER: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// Has `is_over` asked, on whatever thread, when a function is called that was given
+/// back. A host that ends gives back what other threads still call: once it is over,
+/// such a call gives zero, and goes no further. The first who says so decides.
+pub fn give_zero_once(is_over: fn() -> bool) {
+    IS_OVER.get_or_init(|| is_over);
+}
+
+/// Zero in each register in which a scalar is returned. By Win64 a second one would
+/// make it a struct in memory.
+#[derive(Default)]
+#[repr(C)]
+struct Zero(u64, #[cfg(not(windows))] f64);
+
+/// Where a trampoline leads that was given back. There is no result to go on with
+/// before the host is over.
+///
+/// Stores are seen in their order here: whoever is led here by a host that is over
+/// sees that it is.
+extern "C" fn gone() -> Zero {
+    if IS_OVER.get().is_some_and(|is_over| is_over()) {
+        return Zero::default();
+    }
     let _ = std::io::stderr()
         .write_all(b"hotcall: a function pointer was called after its callback had been dropped\n");
     process::abort()
@@ -106,8 +129,8 @@ impl Slots {
 
 /// A C function that is bound to a context, made by
 /// [`Jit::trampoline`](crate::Jit::trampoline). Dropping it ends the function:
-/// whoever calls it behind that aborts the process, or calls a later one that was
-/// given its place.
+/// whoever calls it behind that aborts the process, unless the host is over (see
+/// [`give_zero_once`]), or calls a later one that was given its place.
 #[derive(Debug)]
 pub struct Trampoline {
     slot: &'static Slot,
@@ -121,8 +144,8 @@ impl Trampoline {
         self.address
     }
 
-    /// Ends the function without giving its place back: calls that begin from now on
-    /// abort the process, until it is bound anew.
+    /// Ends the function without giving its place back: until it is bound anew, calls
+    /// that begin from now on are those of a function that was dropped.
     pub fn unbind(&self) {
         self.slot.target.store((gone as *const ()).addr() as u64, Relaxed);
         self.slot.context.store(0, Relaxed);

@@ -201,4 +201,19 @@ int sleep_and_call(int us, int (*f)(int), int x) { if (us) usleep((unsigned)us);
 int ask(int (*f)(void)) { return f(); }
 int never_return(void) { for (;;) pause(); }
 void end_thread(void) { pthread_exit(0); }
+/* Calls back for good on a thread of its own, which nobody waits for; notes what it got last. */
+typedef struct { int (*f)(int); int us, *last; } calls;
+static void *call_for_good(void *of)
+{
+    calls c = *(calls *)of;
+    for (int i = 0;; i++) { usleep((unsigned)c.us); *c.last = c.f(i); }
+    return 0;
+}
+int start_calling(int (*f)(int), int us, int *last)
+{
+    calls *c = malloc(sizeof *c);
+    *c = (calls){f, us, last};
+    pthread_t thread;
+    return pthread_create(&thread, 0, call_for_good, c) || pthread_detach(thread);
+}
 int fork_and_exit(int code) { pid_t child = fork(); if (!child) _exit(code); int status; waitpid(child, &status, 0); return WEXITSTATUS(status); }

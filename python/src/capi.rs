@@ -15,6 +15,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyErr_Clear();
     pub(crate) fn PyErr_WriteUnraisable(object: u64);
     pub(crate) fn PyErr_WarnEx(class: u64, text: *const c_char, level: isize) -> c_int;
+    pub(crate) fn Py_IsInitialized() -> c_int;
     pub(crate) fn PyGILState_Ensure() -> c_int;
     pub(crate) fn PyGILState_Release(state: c_int);
     pub(crate) fn PyGILState_GetThisThreadState() -> u64;

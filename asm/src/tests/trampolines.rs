@@ -8,7 +8,7 @@ use hotcall_tracer::{Op, Trace};
 use super::Builder;
 use super::memory::forked;
 use crate::refusals::{CODE_MEMORY_FULL, NO_EXECUTABLE_MEMORY};
-use crate::{Jit, Options, Stub, Trampoline};
+use crate::{Jit, Options, Stub, Trampoline, give_zero_once};
 
 /// A callback that gives the sum of its context and its argument, times a number.
 fn times(number: u64) -> Trace {
@@ -132,4 +132,22 @@ fn one_that_was_given_back_ends_the_process() {
         true
     };
     assert!(!forked(|| (), child));
+}
+
+#[test]
+fn one_that_was_given_back_gives_zero_once_the_host_is_over() {
+    let jit = Jit::default();
+    let once = stub(&jit, 1);
+    let trampoline = jit.trampoline(once.entry(), 5).unwrap();
+    let address = trampoline.address();
+    let child = || {
+        give_zero_once(|| true);
+        drop(trampoline);
+        // SAFETY: what is called there takes any arguments, and gives any number.
+        let integer: extern "C" fn(i64, f64) -> i64 = unsafe { std::mem::transmute(address) };
+        // SAFETY: as above.
+        let double: extern "C" fn(i64, f64) -> f64 = unsafe { std::mem::transmute(address) };
+        integer(3, 1.5) == 0 && double(3, 1.5) == 0.0
+    };
+    assert!(forked(|| (), child));
 }

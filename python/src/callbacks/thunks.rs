@@ -79,6 +79,7 @@ impl Thunks {
         classes: impl Iterator<Item = Object>,
         existing: &[Owned],
     ) {
+        hotcall_asm::give_zero_once(is_over);
         NEW.keep(self.new, tp_new as New as usize as u64);
         let ours = tp_dealloc as Destructor as usize as u64;
         DEALLOC.keep(self.class().word(layout::TYPE_DEALLOC), ours);
@@ -113,6 +114,14 @@ impl Thunks {
             unsafe { self.class().set(layout::TYPE_DEALLOC, DEALLOC.address()) };
         }
     }
+}
+
+/// Whether the interpreter ends or has ended. Then it drops function objects that
+/// threads of C still call: with ctypes, these threads end where they ask for the GIL.
+fn is_over() -> bool {
+    // SAFETY: it may be called at any time, by any thread.
+    let initialized = unsafe { capi::Py_IsInitialized() };
+    initialized == 0
 }
 
 /// Notes an object if it is a thunk.
