@@ -362,7 +362,8 @@ impl Reader<'_> {
                 None => Err(refusals::BY_VALUE),
             },
             Family::Other if self.classes.is_callable_alone(restype) => {
-                Ok(ResultRule::Callable(Symbol { name: "restype".into(), ..class() }))
+                let address = restype.address();
+                Ok(ResultRule::Callable(Symbol { name: "restype".into(), address }))
             }
             _ => Err(refusals::RESTYPE),
         }

@@ -12,7 +12,7 @@ from ctypes import (
 )  # fmt: skip
 
 import pytest
-from conftest import compare, describe, observe
+from conftest import compare, describe, observe, python
 from recorders import FLAVOURS, flavoured
 from values import ARGTYPES, MyInt, Point
 
@@ -160,6 +160,22 @@ def test_results_are_independent_objects(lib):
         return [describe(thing) for thing in kept], len({id(thing) for thing in kept}), len({ctypes.addressof(t) for t in kept})
 
     compare(scenario)
+
+
+def test_callables_as_result_types():
+    """Callables of every sort, in whose memory nothing is a name; what is wrong there could crash."""
+    finished = python("""if True:
+        import ctypes, functools, os, hotcall
+        hotcall.install()
+        lib = ctypes.CDLL(os.environ["HOTCALL_FIXTURE"])
+        unary = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+        for kind in (lib["add_one"], unary(("add_one", lib)), hotcall.bind(lib["add_one"]), (5).__add__, functools.partial(max, -3)):
+            function = lib["add_one"]
+            function.restype = kind
+            assert [function(number) for number in range(5)] == [kind(number + 1) for number in range(5)]
+        print("done")
+    """)
+    assert finished.stdout == "done\n", finished
 
 
 def test_floats_are_independent_objects(lib):
