@@ -117,6 +117,11 @@ fn entry(look: Look) -> u64 {
     })
 }
 
+/// Whether a built-in function is one of these.
+pub(crate) fn is_bound(function: Object) -> bool {
+    function.word(METHOD_VECTORCALL) == vectorcall as Vectorcall as usize as u64
+}
+
 /// Calls the function that a built-in function, `this`, is bound to.
 unsafe extern "C-unwind" fn vectorcall(this: u64, args: u64, count: u64, names: u64) -> u64 {
     // SAFETY: a built-in function that `bind` made, which is alive.

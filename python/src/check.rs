@@ -88,6 +88,10 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
     let class = handle(method.get_type().as_any()).word(layout::TYPE_VECTORCALL_OFFSET);
     row("method.self", handle(&method).word(layout::METHOD_SELF), module)?;
     row("method.vectorcall", class, layout::METHOD_VECTORCALL.offset as u64)?;
+    let method = look(py, "ctypes", "cdll").and_then(|cdll| cdll.getattr("LoadLibrary"));
+    let method = method.map_err(fail)?;
+    let function = method.getattr("__func__").map_err(fail)?.as_ptr() as u64;
+    row("method.function", handle(&method).word(layout::METHOD_FUNCTION), function)?;
     let capsule = PyCapsule::new_with_value(py, 7_u64, c"hotcall").map_err(fail)?;
     let pointer = capsule.pointer_checked(Some(c"hotcall")).map_err(fail)?.as_ptr() as u64;
     row("capsule.pointer", handle(&capsule).word(layout::CAPSULE_POINTER), pointer)?;

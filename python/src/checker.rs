@@ -18,6 +18,7 @@ use crate::capi;
 use crate::declare::CDECL;
 use crate::detour;
 use crate::hook;
+use crate::levels;
 use crate::raw::{Bag, Owned};
 
 /// What `_check_retval_` makes of a result: words are the callable and the
@@ -94,8 +95,8 @@ unsafe extern "C-unwind" fn check_retval(checker: u64, result: u64) -> u64 {
     }
     let mut checked = 0;
     if result != 0 {
-        // SAFETY: a callable that the rule keeps, an object, and the end.
-        checked = unsafe { capi::PyObject_CallFunctionObjArgs(checker, result, 0_u64) };
+        // SAFETY: a callable that the rule keeps, and an object.
+        checked = unsafe { levels::call_one(checker, result) };
         if checked == 0 {
             add_entry();
         }

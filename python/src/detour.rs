@@ -32,6 +32,7 @@ use crate::hook;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER, MEMORY_WORD};
+use crate::levels;
 use crate::parameters::{self, Parameters};
 use crate::raw::{Bag, Object, Owned};
 use crate::runtime::runtime;
@@ -281,11 +282,8 @@ fn outcome(argument: Object, ahead: Ahead) -> Option<(Owned, bool)> {
 
 /// Calls a converter; none with an exception set.
 fn call_one(converter: u64, argument: Object) -> Option<Owned> {
-    let args = [0, argument.address()];
-    let one = 1 | capi::ARGUMENTS_OFFSET;
-    // SAFETY: a callable and one argument, with the slot before it to lend.
-    let made = unsafe { capi::PyObject_Vectorcall(converter, args[1..].as_ptr(), one, 0) };
-    Owned::from_new(made)
+    // SAFETY: a callable, and an argument of this call.
+    Owned::from_new(unsafe { levels::call_one(converter, argument.address()) })
 }
 
 /// Looks `_as_parameter_` up; none with an exception set.
@@ -296,8 +294,12 @@ fn parameter_of(argument: Object) -> Option<Owned> {
         let py = unsafe { Python::assume_attached() };
         PyString::intern(py, "_as_parameter_").into_ptr() as u64
     });
-    // SAFETY: an object and a str.
-    Owned::from_new(unsafe { capi::PyObject_GetAttr(argument.address(), name) })
+    let look = || {
+        // SAFETY: an object and a str.
+        unsafe { capi::PyObject_GetAttr(argument.address(), name) }
+    };
+    // A property may call anything.
+    Owned::from_new(levels::deeper(look))
 }
 
 /// Whether rules may take `value` as ctypes takes what it has looked up.

@@ -26,6 +26,7 @@ use pyo3::Python;
 use smallvec::SmallVec;
 
 use self::compile::compile;
+pub(crate) use self::forward::call_ctypes;
 use self::forward::forward;
 use self::learn::learn;
 use crate::capi;

@@ -19,6 +19,7 @@ use crate::capi::{
     PyLong_FromLong, PyLong_FromUnsignedLong, PyObject_CallFunctionObjArgs, PyUnicode_FromWideChar,
     PyUnicode_GetLength, PyUnicode_ReadChar,
 };
+use crate::levels;
 
 /// Defines a [`Helper`] per row.
 macro_rules! helpers {
@@ -153,8 +154,8 @@ pub(crate) unsafe extern "C-unwind" fn from_object(object: u64) -> u64 {
 unsafe extern "C-unwind" fn call_with(callable: u64, object: u64) -> u64 {
     let mut result = 0;
     if object != 0 {
-        // SAFETY: a callable that the rule keeps, an object, and the end.
-        result = unsafe { PyObject_CallFunctionObjArgs(callable, object, 0_u64) };
+        // SAFETY: a callable that the rule keeps, and an object.
+        result = unsafe { levels::call_one(callable, object) };
         // SAFETY: the rule made it for this call.
         unsafe { Py_DecRef(object) };
     }

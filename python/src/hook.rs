@@ -65,20 +65,25 @@ pub(crate) fn ctypes_call() -> Call {
 /// class's own call slot, or ctypes' if that is ours.
 pub(crate) fn call_behind(class: u64) -> Call {
     // SAFETY: the class of an object that is being called.
-    let slot = unsafe { Object::at(class) }.word(layout::TYPE_CALL);
-    if slot == tp_call as Call as usize as u64 {
+    let class = unsafe { Object::at(class) };
+    if is_hooked(class) {
         return ctypes_call();
     }
     // SAFETY: the call slot of a callable class.
-    unsafe { std::mem::transmute::<usize, Call>(slot as usize) }
+    unsafe { std::mem::transmute::<usize, Call>(class.word(layout::TYPE_CALL) as usize) }
+}
+
+/// Whether the call slot of a class is ours.
+pub(crate) fn is_hooked(class: Object) -> bool {
+    class.word(layout::TYPE_CALL) == tp_call as Call as usize as u64
 }
 
 /// Whether CPython will call this function through its vectorcall pointer;
 /// sets its class's flag if only that is missing.
 pub(crate) fn accepts_vectorcall(function: Object) -> bool {
     let class = function.class();
-    let ours = class.word(layout::TYPE_CALL) == tp_call as Call as usize as u64
-        && class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
+    let ours =
+        is_hooked(class) && class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
     if ours && class.word(layout::TYPE_FLAGS) & HAVE_VECTORCALL == 0 {
         set_flag(class, true);
     }

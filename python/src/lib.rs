@@ -41,6 +41,7 @@ mod kinds;
 mod known;
 mod layout;
 mod lending;
+mod levels;
 mod loops;
 mod memory;
 mod observers;

@@ -18,6 +18,7 @@ use crate::errno;
 use crate::helpers;
 use crate::instance;
 use crate::layout::{self, CDATA_POINTER, CDATA_SIZE, OB_TYPE};
+use crate::levels;
 use crate::raw::Object;
 use crate::runtime::runtime;
 
@@ -55,6 +56,8 @@ helpers! {
     /// with an exception set by the first that is. Gives the result; 0 if there is
     /// none, which has been reported then.
     CALL "call_back" WWWW call_back;
+    /// The same where that has to be counted as a level of recursion.
+    CALL_DEEPER "call_back_deeper" WWWW call_back_deeper;
 }
 
 unsafe extern "C-unwind" fn from_double_bits(bits: u64) -> u64 {
@@ -148,6 +151,28 @@ pub(crate) fn set_data_class(class: u64) {
 }
 
 unsafe extern "C-unwind" fn call_back(thunk: u64, memory: u64, count: u64) -> u64 {
+    call(thunk, memory, count, |callable, args, nargsf| {
+        // SAFETY: what `call` hands over.
+        unsafe { capi::PyObject_Vectorcall(callable, args, nargsf, 0) }
+    })
+}
+
+unsafe extern "C-unwind" fn call_back_deeper(thunk: u64, memory: u64, count: u64) -> u64 {
+    call(thunk, memory, count, |callable, args, nargsf| {
+        // SAFETY: what `call` hands over.
+        unsafe { levels::call(callable, args, nargsf) }
+    })
+}
+
+/// Has the callable of a thunk called by `vectorcall`, which is given it, with its
+/// arguments, before which there is a word of memory, and their number as it says that.
+#[inline(always)]
+fn call(
+    thunk: u64,
+    memory: u64,
+    count: u64,
+    vectorcall: impl FnOnce(u64, *const u64, u64) -> u64,
+) -> u64 {
     // SAFETY: the rule keeps the thunk.
     let thunk = unsafe { Object::at(thunk) };
     let objects = arguments(memory, count);
@@ -164,10 +189,7 @@ unsafe extern "C-unwind" fn call_back(thunk: u64, memory: u64, count: u64) -> u6
         None => {
             let space = errno_space(thunk);
             swap_errno(space);
-            let nargsf = count | capi::ARGUMENTS_OFFSET;
-            // SAFETY: a callable that the thunk keeps, and its arguments, before
-            // which there is a word of memory.
-            let result = unsafe { capi::PyObject_Vectorcall(callable, args, nargsf, 0) };
+            let result = vectorcall(callable, args, count | capi::ARGUMENTS_OFFSET);
             if result == 0 {
                 failures::report(Stage::Calling, callable);
             }

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::classes::Family;
 use crate::declare::{Kind, Reader};
 use crate::layout;
+use crate::levels;
 use crate::raw::Object;
 use crate::refusals;
 
@@ -39,6 +40,8 @@ pub(crate) struct Shape {
     pub(crate) args: SmallVec<[Boxing; 4]>,
     /// The kind of the result; none for a function that returns nothing.
     pub(crate) result: Option<Kind>,
+    /// Whether calls of the callable count themselves as levels of recursion.
+    pub(crate) counts_itself: bool,
 }
 
 impl Shape {
@@ -58,11 +61,20 @@ impl Shape {
                 None => return Err(refusals::CALLBACK_RESULT),
             },
         };
-        Ok(Shape { args: args.collect::<Result<_, _>>()?, result })
+        let counts_itself = counts_itself(thunk);
+        Ok(Shape { args: args.collect::<Result<_, _>>()?, result, counts_itself })
+    }
+
+    /// Whether a thunk of a class that has this shape's classes has this shape, if
+    /// its structures have the `versions` of one that has.
+    pub(crate) fn is_of(&self, thunk: Object, versions: &Versions) -> bool {
+        self.counts_itself == counts_itself(thunk)
+            && self.versions(thunk).as_ref() == Some(versions)
     }
 
     /// The versions that a thunk's structures have, which are all that its shape
-    /// depends on but the classes themselves; none if one has no version.
+    /// depends on but the classes themselves and the callable; none if one has no
+    /// version.
     pub(crate) fn versions(&self, thunk: Object) -> Option<Versions> {
         let converters = thunk.object(layout::THUNK_CONVERTERS).map(Object::items);
         let is_struct = |boxing| matches!(boxing, Boxing::Instance(CType::Struct(_)));
@@ -81,6 +93,12 @@ impl Shape {
         let result = self.result.map_or(CType::Void, Kind::ctype);
         Signature::new(args, result).map_err(|_| refusals::LONG_DOUBLE)
     }
+}
+
+/// Whether calls of a thunk's callable count themselves. One that the garbage
+/// collector has taken from it is not called.
+fn counts_itself(thunk: Object) -> bool {
+    thunk.object(layout::THUNK_CALLABLE).is_none_or(levels::counts_itself)
 }
 
 /// How ctypes makes an object of an argument of this class.

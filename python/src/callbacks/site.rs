@@ -136,7 +136,7 @@ impl Callbacks {
     pub(crate) fn site_of_class(&self, version: u64, thunk: Object) -> Option<Arc<CallbackSite>> {
         let state = self.state();
         let Class { site, versions } = state.classes.get(&version)?;
-        (site.shape.versions(thunk).as_ref() == Some(versions)).then(|| Arc::clone(site))
+        site.shape.is_of(thunk, versions).then(|| Arc::clone(site))
     }
 
     /// Remembers the site of functions of the class with this version, 0 for none.

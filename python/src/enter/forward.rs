@@ -10,6 +10,7 @@ use super::Style;
 use crate::capi;
 use crate::hook;
 use crate::layout;
+use crate::levels;
 use crate::raw::Object;
 use crate::rules::Frame;
 
@@ -23,19 +24,19 @@ pub(super) fn forward(call: &Frame<u64>, style: Style) -> u64 {
     // SAFETY: the function object that is being called.
     let class = unsafe { Object::at(call.this) }.word(layout::OB_TYPE);
     let tp_call = hook::call_behind(class);
-    // SAFETY: the text is a C string.
-    let entered =
-        unsafe { capi::Py_EnterRecursiveCall(c" while calling a Python object".as_ptr()) };
-    let mut result = 0;
-    if entered == 0 {
-        // SAFETY: a function object, an exact tuple, and a dict or null.
-        result = unsafe { tp_call(call.this, args, kwargs) };
-        // SAFETY: entered above.
-        unsafe { capi::Py_LeaveRecursiveCall() };
-    }
+    // SAFETY: a function object, an exact tuple, and a dict or null.
+    let result = levels::deeper(|| unsafe { tp_call(call.this, args, kwargs) });
     release(args);
     release(kwargs);
     result
+}
+
+/// Lets ctypes make a call of a function object that has no stub in it.
+///
+/// # Safety
+/// The arguments are those of a vectorcall without keywords.
+pub(crate) unsafe fn call_ctypes(this: u64, args: *const u64, nargsf: u64) -> u64 {
+    forward(&Frame { this, args: args as u64, nargsf, kwnames: 0 }, Style::Vectorcall)
 }
 
 /// Gives up a reference that this file made; null is allowed.

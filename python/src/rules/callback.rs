@@ -44,7 +44,8 @@ pub(crate) fn callback<O: Ops>(
         previous = object;
     }
     let number = o.constant(shape.args.len() as u64);
-    let result = o.help(&calling::CALL, &[thunk, args, number]);
+    let call = if shape.counts_itself { &calling::CALL } else { &calling::CALL_DEEPER };
+    let result = o.help(call, &[thunk, args, number]);
     let settle = unboxing::helper(shape.result);
     let word = o.help(settle, &[thunk, args, number, result]);
     gil_entry::leave_by_rule(o, entered);
