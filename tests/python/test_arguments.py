@@ -5,7 +5,10 @@ made several times on one function object, so that it goes through recording and
 """
 
 import ctypes
-from ctypes import POINTER, c_double, c_float, c_int, c_int64, c_long, c_longdouble
+from ctypes import (
+    CDLL, POINTER, c_bool, c_char, c_char_p, c_double, c_float, c_int, c_int64, c_long, c_longdouble, c_short, c_size_t, c_ubyte,
+    c_void_p, create_string_buffer,
+)  # fmt: skip
 
 import pytest
 from conftest import LONG, compare, observe
@@ -176,5 +179,23 @@ def test_variadic(lib):
                 values = [c_double(number + 0.5) for number in range(count)]
                 outcomes.append([observe(function, count, *values) for _ in range(TIMES)])
         return outcomes
+
+    compare(scenario)
+
+
+def test_narrow_variadic_arguments():
+    """C would have promoted them: libffi refuses those behind the declared arguments, and so does ctypes."""
+
+    def scenario():
+        outcomes = []
+        for extra in [c_float(1.5), c_short(1), c_bool(True), c_char(b"x"), c_ubyte(3), c_int(4), c_double(2.5), c_long(5), 6, b"text"]:
+            for argtypes in ([c_void_p, c_size_t, c_char_p], [c_void_p, c_short, c_char_p], []):
+                function = CDLL(None)["snprintf"]
+                function.argtypes = argtypes
+                buffer, form = create_string_buffer(40), b"%.1f" if isinstance(extra, (c_float, c_double)) else b"%x"
+                if argtypes or not isinstance(extra, c_float):
+                    outcomes.append([observe(function, buffer, 40, form, extra)[:3] for _ in range(3)])
+                    outcomes.append(observe(function, buffer, 40, b"x"))
+        return [outcome for outcome in outcomes if "text" not in str(outcome)]
 
     compare(scenario)

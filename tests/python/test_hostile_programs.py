@@ -167,3 +167,60 @@ def test_references_that_c_code_counts():
         return [observe(lambda: set_item((object(),), 0, "new"))[:3] for _ in range(5)]
 
     compare(scenario)
+
+
+def test_bases_that_change_while_a_class_is_looked_at():
+    """Code that runs as names are looked up in a class gives the class other bases, and its objects another class."""
+    for action in ("Odd.__bases__ = (A,)", "odd.__class__ = A"):
+        done = python(f"""if True:
+            import hotcall.auto, gc
+            from ctypes import CDLL, c_long
+            class A:
+                pass
+            class Key(str):
+                def __hash__(self):
+                    return hash("__class__")
+                def __eq__(self, other):
+                    global armed, junk
+                    if armed:
+                        armed = False
+                        {action}
+                        globals().pop("Base", None)
+                        gc.collect()
+                        junk = [bytearray(b"\\xff" * size) for size in range(800, 1800, 8) for _ in range(40)]
+                    return False
+            armed = False
+            Odd = type("Odd", (type("Base", (), {{}}),), {{Key("k"): 1}})
+            odd = Odd()
+            odd._as_parameter_ = -3
+            function = CDLL(None).labs
+            function.argtypes, function.restype = [c_long], c_long
+            if "__class__" in {action!r}:
+                del Odd
+            for turn in range(6):
+                armed = turn < 2
+                print(function(odd))
+        """)
+        assert done.stdout.split() == ["3"] * 6, (action, done.stderr)
+
+
+def test_a_resolution_order_that_leaves_int_out():
+    """CPython knows an int by a flag of its class, whatever the class says its bases are."""
+
+    def scenario():
+        class Meta(type):
+            leaves_out = False
+
+            def mro(cls):
+                return (cls, object) if Meta.leaves_out else type.mro(cls)
+
+        class Number(int, metaclass=Meta):
+            pass
+
+        number, Meta.leaves_out = Number(-7), True
+        Number.__bases__ = (int,)
+        function = ctypes.CDLL(None)["labs"]
+        function.argtypes, function.restype = [ctypes.c_long], ctypes.c_long
+        return [observe(function, number) for _ in range(6)]
+
+    compare(scenario)

@@ -228,3 +228,25 @@ def test_call_that_ends_in_the_base_class(lib):
         return [observe(function, *args) for args in [(1,), (), ("x",), (2, 3)] for _ in range(TIMES)]
 
     compare(scenario)
+
+
+def test_bases_of_the_result_class_between_calls():
+    """Whether a result is an instance or a value depends on the bases of its class at the time of the call."""
+
+    def scenario():
+        class Between(ctypes._SimpleCData):
+            _type_, __slots__ = "l", ()
+
+        class Result(ctypes._SimpleCData):
+            _type_ = "l"
+
+        function = CDLL(None)["labs"]
+        function.argtypes, function.restype = [c_long], Result
+        outcomes = []
+        for bases in ((Between,), (ctypes._SimpleCData,), (Between,)):
+            outcomes.append([type(function(-4)).__name__ for _ in range(TIMES)])
+            outcomes.append(observe(setattr, Result, "__bases__", bases)[:3])
+        outcomes.append([type(function(-4)).__name__ for _ in range(TIMES)])
+        return outcomes
+
+    compare(scenario)

@@ -1,7 +1,7 @@
 """Parameter flags: arguments that are made for a call and given back, under plain ctypes and under hotcall."""
 
 import re
-from ctypes import CFUNCTYPE, POINTER, byref, c_char_p, c_double, c_int, create_string_buffer
+from ctypes import CDLL, CFUNCTYPE, POINTER, byref, c_char_p, c_double, c_int, create_string_buffer
 
 import pytest
 from conftest import compare, observe
@@ -50,6 +50,23 @@ def test_parameters(errcheck, lib):
                     text = re.sub(r"'CArgObject', \d+", "'CArgObject'", str(outcome))
                     outcomes.append((text, list(log)))
                     log.clear()
+        return outcomes
+
+    compare(scenario)
+
+
+def test_argtypes_that_are_no_tuple(lib):
+    """What was assigned to `argtypes` may be a list or any sequence: results and errors of parameter flags stay ctypes'."""
+
+    def scenario():
+        outcomes = []
+        for kind in (list, tuple, dict.fromkeys, lambda types: type("Sub", (tuple,), {})(types)):
+            one = CFUNCTYPE(c_int, c_int)(("add_one", lib), ((1, "x", -5),))
+            both = CFUNCTYPE(c_double, c_double, POINTER(c_int))(("frexp", CDLL(None)), ((1, "x"), (3, "e")))
+            one.argtypes, both.argtypes = kind([c_int]), kind([c_double, POINTER(c_int)])
+            for _ in range(TIMES):
+                outcomes.append([observe(one, -3), observe(one), observe(one, 1, 2)])
+                outcomes.append([type(both(8.0, byref(c_int()))).__name__, observe(both, "x")[:3]])
         return outcomes
 
     compare(scenario)
