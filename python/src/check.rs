@@ -126,7 +126,10 @@ fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
     let class = py.get_type::<PyType>().call1(("Modified", (), pyo3::types::PyDict::new(py)))?;
     class.hasattr("__init__")?;
     let before = handle(&class).word(layout::TYPE_VERSION);
-    class.setattr("attribute", 1)?;
+    let finaliser = || handle(&class).word(layout::TYPE_FINALIZE);
+    let had_finaliser = finaliser() != 0;
+    class.setattr("__del__", 1)?;
+    let has_finaliser = finaliser() != 0;
     let after = handle(&class).word(layout::TYPE_VERSION);
     let mro = handle(&c_int).object(layout::TYPE_MRO).map(|mro| mro.items().len());
     let reference = handle(&reference);
@@ -147,6 +150,7 @@ fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
         }
         row("info.length", info(layout, handle(&array)).word(layout.info_length), 3)?;
         row("type.mro", mro, Some(4))?;
+        row("type.finalize", (had_finaliser, has_finaliser), (false, true))?;
         row("type.version", before != 0 && before != after, true)
     })())
 }

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::declare::{Kind, info, named};
+use crate::instance;
 use crate::kinds::{Kinds, handle};
 use crate::layout::{self, Layout};
 use crate::raw::{Object, Objects, Owned};
@@ -77,6 +78,8 @@ pub(crate) struct Class {
     /// Whether all that ctypes does with an instance, where it expects none of
     /// the kind, is to look up `_as_parameter_`, without Python code in between.
     pub(crate) is_ordinary: bool,
+    /// Whether the end of an instance may run code of the program's.
+    pub(crate) has_finaliser: bool,
     /// How a structure or union is passed by value, if that is known.
     pub(crate) passing: Option<&'static StructType>,
     /// The version to guard, for a class that can be modified.
@@ -198,6 +201,7 @@ impl Classes {
                 ancestors: class.order().iter().map(|base| base.address()).collect(),
                 is_plain: true,
                 is_ordinary: false,
+                has_finaliser: false,
                 passing: None,
                 version: None,
             }
@@ -265,6 +269,7 @@ impl Classes {
             ancestors: order.iter().map(|base| base.address()).collect(),
             is_plain,
             is_ordinary: is_ordinary && self.is_ordinary(py, &own),
+            has_finaliser: instance::has_finaliser(class),
             version,
         };
         self.insert(class.address(), learned);

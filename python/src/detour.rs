@@ -209,20 +209,24 @@ unsafe extern "C-unwind" fn take(detour: u64, this: u64, args: u64, packed: u64)
     let args = unsafe { std::slice::from_raw_parts(args as *const u64, count as usize) };
     // SAFETY: the function that is being called.
     let this = unsafe { Object::at(this) };
-    let mut bag = Bag::default();
-    let result = go_round(&detour, this, args, packed >> FIRST_COPIED, &mut bag);
+    let (mut copies, mut bag) = (Bag::default(), Bag::default());
+    let copied = packed >> FIRST_COPIED;
+    let result = go_round(&detour, this, args, copied, &mut copies, &mut bag);
+    // The class may have got a finaliser meanwhile, which is not for copies.
+    copies.empty_but(|copy| instance::has_finaliser(copy.class()));
     bag.empty();
     drop(ManuallyDrop::into_inner(detour));
     result.map_or(0, Owned::into_address)
 }
 
 /// Converts the detour's argument and calls its relay; none with an exception
-/// set. What is held meanwhile is in `bag`.
+/// set. What is held meanwhile is in `bag`, but for the `copies` of arguments.
 fn go_round(
     detour: &Detour,
     this: Object,
     args: &[u64],
     copied: u64,
+    copies: &mut Bag,
     bag: &mut Bag,
 ) -> Option<Owned> {
     let (index, ahead) = detour.key;
@@ -245,7 +249,7 @@ fn go_round(
     for index in bits.filter(|index| copied >> index & 1 != 0) {
         // SAFETY: an argument of this call, a ctypes instance.
         let copy = instance::copy(unsafe { Object::at(args[index]) })?;
-        items[index] = bag.hold(copy).address();
+        items[index] = copies.hold(copy).address();
     }
     // SAFETY: an argument of this call.
     let argument = unsafe { Object::at(args[index]) };

@@ -15,7 +15,9 @@ use pyo3::types::PyType;
 use crate::capi;
 use crate::data::instances;
 use crate::kinds::handle;
-use crate::layout::{CDATA_POINTER, CDATA_SIZE, OB_TYPE, TYPE_INIT, TYPE_NEW};
+use crate::layout::{
+    CDATA_POINTER, CDATA_SIZE, OB_TYPE, TYPE_DEL, TYPE_FINALIZE, TYPE_INIT, TYPE_NEW,
+};
 use crate::raw::{Object, Owned};
 
 /// Makes an instance of a class of 1 to 8 bytes: words are the class, the C
@@ -69,6 +71,11 @@ pub(crate) fn copy(instance: Object) -> Option<Owned> {
     // SAFETY: both instances have that many bytes, and one is new.
     unsafe { std::ptr::copy_nonoverlapping(from, to, size as usize) };
     Some(made)
+}
+
+/// Whether the end of an instance of `class` may run code of the program's.
+pub(crate) fn has_finaliser(class: Object) -> bool {
+    class.word(TYPE_FINALIZE) | class.word(TYPE_DEL) != 0
 }
 
 /// The class of ctypes for each kind of class whose instances have memory.

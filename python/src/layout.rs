@@ -137,6 +137,10 @@ pub(crate) const TYPE_NEW: Field = Field::new("type.new", 312, Mem::I64);
 pub(crate) const TYPE_MRO: Field = Field::new("type.mro", 344, Mem::I64);
 /// A number that a type loses when it, or a base of it, is modified.
 pub(crate) const TYPE_VERSION: Field = Field::new("type.version", 384, Mem::U32);
+/// A type's finaliser in C, of old.
+pub(crate) const TYPE_DEL: Field = Field::new("type.del", 376, Mem::I64);
+/// A type's finaliser, which may be a program's `__del__`.
+pub(crate) const TYPE_FINALIZE: Field = Field::new("type.finalize", 392, Mem::I64);
 /// What a capsule holds.
 pub(crate) const CAPSULE_POINTER: Field = Field::new("capsule.pointer", 16, Mem::I64);
 /// The definition of a built-in method.

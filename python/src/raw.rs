@@ -168,7 +168,16 @@ impl Bag {
 
     /// Gives up all references.
     pub(crate) fn empty(self) {
-        drop(ManuallyDrop::into_inner(self.0));
+        self.empty_but(|_| false);
+    }
+
+    /// Gives up all references but those to objects that are to live for good.
+    pub(crate) fn empty_but(self, lives_on: impl Fn(Object) -> bool) {
+        for object in ManuallyDrop::into_inner(self.0) {
+            if lives_on(object.object()) {
+                object.into_address();
+            }
+        }
     }
 }
 

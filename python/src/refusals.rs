@@ -18,6 +18,7 @@ refusals! {
     BY_VALUE "by-value" "A structure is passed or returned by value that libffi may not see as C does: a small union, a long double, or no fields.";
     FROM_PARAM "from-param" "An argument type has a from_param of its own, and the function takes argtypes from its class; set argtypes on the function.";
     PARAMETER "as-parameter" "An argument has an _as_parameter_, and more than 64 arguments or a function that takes argtypes from its class.";
+    FINALISER "finaliser" "An argument before one that Python code runs for is passed by value, and its class has a __del__.";
     SURPRISING "own-class-attribute" "An argument's class has a say in what isinstance finds out.";
     TARGET "set-type" "set_type was called for a pointer class since it was looked at.";
     NEW_CLASS "unstable-class" "An argument's class changes, or CPython gives it no version.";

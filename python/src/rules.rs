@@ -228,7 +228,7 @@ fn take_all<O: Ops>(
     let declared = declaration.call.signature();
     let mut types = SmallVec::<[CType; 8]>::new();
     let mut observed = None;
-    let mut copied = 0;
+    let (mut copied, mut finalises) = (0, false);
     for index in 0..count {
         let arg = declaration.args.get(index);
         let object = o.load(frame.args, layout::ARGUMENT.item(index as u32));
@@ -237,9 +237,12 @@ fn take_all<O: Ops>(
             Argument::Ahead(_) if copied >> detour::MOST_COPIED != 0 => {
                 return Err(refusals::PARAMETER);
             }
+            // The end of a copy would be taken for that of an instance.
+            Argument::Ahead(_) if finalises => return Err(refusals::FINALISER),
             Argument::Ahead(ahead) => return Ok(Taken::UpTo { key: (index, ahead), copied }),
         };
         copied |= u64::from(passed.is_copied) << index.min(detour::MOST_COPIED);
+        finalises |= passed.is_copied && passed.has_finaliser;
         taken.copied.extend(passed.copy.map(|copy| (taken.words.len(), copy)));
         match passed.words[..] {
             [word] => taken.words.push(word),

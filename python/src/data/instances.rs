@@ -38,7 +38,8 @@ use crate::declare::info;
 use crate::hook::Destructor;
 use crate::layout::{
     CDATA_BASE, CDATA_INDEX, CDATA_LENGTH, CDATA_NEEDS_FREE, CDATA_OBJECTS, CDATA_POINTER,
-    CDATA_SIZE, CDATA_VALUE, TYPE_BASE, TYPE_DEALLOC, TYPE_FLAGS, TYPE_VERSION,
+    CDATA_SIZE, CDATA_VALUE, TYPE_BASE, TYPE_DEALLOC, TYPE_DEL, TYPE_FINALIZE, TYPE_FLAGS,
+    TYPE_VERSION,
 };
 use crate::raw::{self, Object};
 
@@ -64,8 +65,6 @@ const TYPE_WEAK: Field = Field::new("type.weak", 208, Mem::I64);
 pub(super) const TYPE_FREE: Field = Field::new("type.free", 320, Mem::I64);
 const TYPE_IS_GC: Field = Field::new("type.is_gc", 328, Mem::I64);
 const TYPE_SUBCLASSES: Field = Field::new("type.subclasses", 360, Mem::I64);
-const TYPE_DEL: Field = Field::new("type.del", 376, Mem::I64);
-const TYPE_FINALIZE: Field = Field::new("type.finalize", 392, Mem::I64);
 
 /// The dictionary of an instance lies before it.
 const MANAGED_DICT: u64 = 1 << 4;

@@ -35,6 +35,8 @@ pub(super) struct Passed<W> {
     pub(super) ctype: CType,
     /// Whether the words come from memory that Python code may change.
     pub(super) is_copied: bool,
+    /// Whether the end of a copy of the object may run code of the program's.
+    pub(super) has_finaliser: bool,
     /// The copy whose address is passed, made of what the word says.
     pub(super) copy: Option<Copied<W>>,
 }
@@ -72,7 +74,8 @@ pub(super) fn take<O: Ops>(
             None => take_undeclared(o, known, given)?,
         };
         let (words, is_copied) = (smallvec![word], given.is_copied(rule)?);
-        Ok(Argument::Passed(Passed { words, ctype, is_copied, copy: None }))
+        let has_finaliser = given.class.has_finaliser;
+        Ok(Argument::Passed(Passed { words, ctype, is_copied, has_finaliser, copy: None }))
     })
 }
 
@@ -96,7 +99,13 @@ fn record<O: Ops>(
         0 => (smallvec![memory], Some(Copied::Bytes(of.size()))),
         _ => ((0..count).map(&mut word).collect(), None),
     };
-    Ok(Argument::Passed(Passed { words, ctype: CType::Struct(of), is_copied: true, copy }))
+    Ok(Argument::Passed(Passed {
+        words,
+        ctype: CType::Struct(of),
+        is_copied: true,
+        has_finaliser: given.class.has_finaliser,
+        copy,
+    }))
 }
 
 /// A str that is passed as a copy.
@@ -106,7 +115,13 @@ fn wide<O: Ops>(o: &mut O, text: O::Word) -> Result<Argument<O::Word>, Refusal> 
         return Err(refusals::VALUE);
     }
     let (words, copy) = (smallvec![text], Some(Copied::Text(size)));
-    Ok(Argument::Passed(Passed { words, ctype: CType::Pointer, is_copied: false, copy }))
+    Ok(Argument::Passed(Passed {
+        words,
+        ctype: CType::Pointer,
+        is_copied: false,
+        has_finaliser: false,
+        copy,
+    }))
 }
 
 /// Whether a converter gives its argument back, and nobody could see it called.
