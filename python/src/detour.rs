@@ -62,6 +62,15 @@ pub(crate) struct Detour {
     parameters: Parameters,
 }
 
+/// What makes the rest of one call.
+#[derive(Clone, Copy)]
+struct Behind {
+    /// All calls of the function that take the detour share it.
+    relay: Object,
+    /// The address that the function had when this call began.
+    target: u64,
+}
+
 /// The detours of a function that have been made. The function owns the
 /// relays: the garbage collector is shown them as the function's.
 #[derive(Clone, Debug, Default)]
@@ -230,13 +239,11 @@ fn go_round(
     bag: &mut Bag,
 ) -> Option<Owned> {
     let (index, ahead) = detour.key;
-    let relay = detour.relay.object();
-    let target = |function: Object| function.object(CDATA_POINTER).expect("it has memory");
-    // SAFETY: the memory of a function object is the address of a function.
-    unsafe { target(relay).set(MEMORY_WORD, target(this).word(MEMORY_WORD)) };
+    // The program may point the function elsewhere, and call it, meanwhile.
+    let behind = Behind { relay: detour.relay.object(), target: memory(this).word(MEMORY_WORD) };
     let needed = match ahead {
         Ahead::Build => {
-            return detour.parameters.call(this, args, bag, |args| enter(relay, args));
+            return detour.parameters.call(this, args, bag, |args| behind.enter(args));
         }
         Ahead::Convert(needed) | Ahead::LookUp(needed) => needed,
     };
@@ -256,8 +263,8 @@ fn go_round(
     let (value, by_rules) = outcome(argument, ahead)?;
     items[index] = bag.hold(value).address();
     match by_rules {
-        true => enter(relay, &items),
-        false => leave_to_ctypes(relay, &items, bag),
+        true => behind.enter(&items),
+        false => behind.leave_to_ctypes(&items, bag),
     }
 }
 
@@ -319,19 +326,34 @@ fn is_accepted(value: Object, required: u64) -> bool {
     is_instance || classes.is_reference(value)
 }
 
-/// Calls a relay as CPython does; none with an exception set.
-fn enter(relay: Object, items: &[u64]) -> Option<Owned> {
-    let (relay, count) = (relay.address(), items.len() as u64);
-    // SAFETY: a callable and its arguments.
-    Owned::from_new(unsafe { capi::PyObject_Vectorcall(relay, items.as_ptr(), count, 0) })
+/// The memory of a function object.
+fn memory(function: Object) -> Object {
+    function.object(CDATA_POINTER).expect("it has memory")
 }
 
-/// Has ctypes make the call of a relay; none with an exception set.
-fn leave_to_ctypes(relay: Object, items: &[u64], bag: &mut Bag) -> Option<Owned> {
-    if let Some(runtime) = runtime() {
-        runtime.count_ctypes();
+impl Behind {
+    /// Points the relay at the function: no Python code runs from here until it is called.
+    fn aim(self) {
+        // SAFETY: the memory of a function object is the address of a function.
+        unsafe { memory(self.relay).set(MEMORY_WORD, self.target) };
     }
-    let tuple = bag.hold(parameters::tuple_of(items)?).address();
-    // SAFETY: a function object and an exact tuple.
-    Owned::from_new(unsafe { hook::ctypes_call()(relay.address(), tuple, 0) })
+
+    /// Calls the relay as CPython does; none with an exception set.
+    fn enter(self, items: &[u64]) -> Option<Owned> {
+        let (relay, count) = (self.relay.address(), items.len() as u64);
+        self.aim();
+        // SAFETY: a callable and its arguments.
+        Owned::from_new(unsafe { capi::PyObject_Vectorcall(relay, items.as_ptr(), count, 0) })
+    }
+
+    /// Has ctypes make the relay's call; none with an exception set.
+    fn leave_to_ctypes(self, items: &[u64], bag: &mut Bag) -> Option<Owned> {
+        if let Some(runtime) = runtime() {
+            runtime.count_ctypes();
+        }
+        let tuple = bag.hold(parameters::tuple_of(items)?).address();
+        self.aim();
+        // SAFETY: a function object and an exact tuple.
+        Owned::from_new(unsafe { hook::ctypes_call()(self.relay.address(), tuple, 0) })
+    }
 }
