@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code, reason = "passes raw objects to CPython")]
 
+use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 
 use hotcall_tracer::Refusal;
@@ -107,15 +108,20 @@ impl Parameters {
         let errcheck = this.object(layout::FUNC_ERRCHECK);
         let errcheck = errcheck.map(|errcheck| bag.hold(Owned::of(errcheck)));
         let args = self.build(given, bag)?;
-        let result = bag.hold(call(&args)?);
-        if let Some(errcheck) = errcheck {
-            let tuple = bag.hold(tuple_of(&args)?);
-            let checked = check(errcheck, result, this, tuple)?;
-            if checked.object() != tuple {
-                return Some(checked);
+        let errcheck = match errcheck {
+            Some(errcheck) => Some((errcheck, bag.hold(tuple_of(&args)?))),
+            None => None,
+        };
+        // As a bag, it has no destructor.
+        let result = ManuallyDrop::new(call(&args)?);
+        if let Some((errcheck, tuple)) = errcheck {
+            let checked = check(errcheck, result.object(), this, tuple);
+            if checked.as_ref().map(Owned::object) != Some(tuple) {
+                drop(ManuallyDrop::into_inner(result));
+                return checked;
             }
         }
-        self.result(result, &args, bag)
+        self.result(ManuallyDrop::into_inner(result), &args, bag)
     }
 
     /// The arguments of the foreign function, which `bag` holds.
@@ -148,13 +154,17 @@ impl Parameters {
     }
 
     /// The arguments that are results, one by itself or a tuple; the result if
-    /// there are none.
-    fn result(&self, result: Object, args: &[u64], bag: &mut Bag) -> Option<Owned> {
+    /// there are none. ctypes gives the result up before it asks for them.
+    fn result(&self, result: Owned, args: &[u64], bag: &mut Bag) -> Option<Owned> {
         let are_results = |(parameter, _): &(&Parameter, &u64)| {
             !matches!(parameter, Parameter::In { .. } | Parameter::Fixed(_))
         };
         let results: SmallVec<[(&Parameter, &u64); 8]> =
             self.0.iter().zip(args).filter(are_results).collect();
+        if results.is_empty() {
+            return Some(result);
+        }
+        drop(result);
         let mut outcomes = SmallVec::<[u64; 8]>::new();
         for &(parameter, &arg) in &results {
             // SAFETY: an argument, which the bag holds.
@@ -168,10 +178,7 @@ impl Parameters {
                 _ => outcomes.push(bag.hold(outcome).address()),
             }
         }
-        match results.len() {
-            0 => Some(Owned::of(result)),
-            _ => tuple_of(&outcomes),
-        }
+        tuple_of(&outcomes)
     }
 }
 

@@ -4,9 +4,9 @@ Each scenario runs under plain ctypes and under hotcall, and the outcomes are co
 often.
 """
 
-from ctypes import CFUNCTYPE, Structure, c_int, c_int64, c_ubyte, c_void_p
+from ctypes import CFUNCTYPE, POINTER, Structure, c_int, c_int64, c_ubyte, c_void_p
 
-from conftest import compare
+from conftest import compare, observe
 
 import hotcall
 
@@ -101,3 +101,34 @@ def test_a_finaliser_has_a_name_among_the_refusals(lib):
     value = function.argtypes[0](7)
     assert [function(value, 2) for _ in range(TIMES)] == [7] * TIMES
     assert "finaliser" in str(hotcall.explain(function))
+
+
+def test_a_result_dies_before_out_parameters_are_asked(lib):
+    """Unless it is returned; what `errcheck` does not give back dies too, the result before the arguments."""
+
+    def scenario():
+        log, outcomes = [], []
+
+        class Out(c_int64):
+            def __ctypes_from_outparam__(self):
+                log.append("asked")
+                return self.value
+
+            def __del__(self):
+                log.append("argument finalised")
+
+        kind = CFUNCTYPE(finalised(c_int64, log), POINTER(Out))
+        for flags in [((2, "out"),), ((3, "out"),), ((1, "out"),)]:
+            for errcheck in [None, lambda result, function, args: args, lambda *_: "other", lambda *_: log.missing]:
+                function = kind(("read_long", lib), flags)
+                if errcheck:
+                    function.errcheck = errcheck
+                for _ in range(TIMES):
+                    given = () if flags[0][0] == 2 else (Out(3),)
+                    outcomes.append((observe(function, *given)[0], log.copy()))
+                    del given
+                    outcomes.append(log.copy())
+                    log.clear()
+        return outcomes
+
+    compare(scenario)
