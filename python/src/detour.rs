@@ -331,6 +331,17 @@ fn memory(function: Object) -> Object {
     function.object(CDATA_POINTER).expect("it has memory")
 }
 
+/// Does what may run Python code while a call of `function` is under way: if that
+/// is a relay, others of its calls may have it go elsewhere.
+pub(crate) fn keep_aim<R>(function: Object, act: impl FnOnce() -> R) -> R {
+    let behind = Behind { relay: function, target: memory(function).word(MEMORY_WORD) };
+    let outcome = act();
+    if is_relay(function) {
+        behind.aim();
+    }
+    outcome
+}
+
 impl Behind {
     /// Points the relay at the function: no Python code runs from here until it is called.
     fn aim(self) {

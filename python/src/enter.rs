@@ -31,7 +31,7 @@ use self::forward::forward;
 use self::learn::learn;
 use crate::capi;
 use crate::declare::Declaration;
-use crate::detour::Key;
+use crate::detour::{self, Key};
 use crate::errno;
 use crate::gil::Policy;
 use crate::heat;
@@ -131,7 +131,7 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
     }
     // SAFETY: the GIL is held by who makes the call.
     let py = unsafe { Python::assume_attached() };
-    let site = runtime.adopt(py, function)?;
+    let site = detour::keep_aim(function, || runtime.adopt(py, function))?;
     if let Some((refusal, calls)) = still_declined(&site, this) {
         runtime.count_refusal(refusal);
         runtime.decline(this, calls);
@@ -226,7 +226,9 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
         }
     };
     if outcome == Err(refusals::NEW_CLASS) {
-        if learn(runtime, call) {
+        // SAFETY: the function object that is being called.
+        let function = unsafe { Object::at(call.this) };
+        if detour::keep_aim(function, || learn(runtime, call)) {
             // Learning may have run Python code: the call begins anew.
             return go_on(call, style);
         }
@@ -269,7 +271,8 @@ fn make_detour(runtime: &Runtime, site: &CallSite, call: &Frame<u64>, key: Key) 
     let Ok(Declaration { detours: Some(detours), parameters, .. }) = &site.declaration else {
         return false;
     };
-    let made = detours.make(py, function, parameters.clone().unwrap_or_default(), key);
+    let parameters = parameters.clone().unwrap_or_default();
+    let made = detour::keep_aim(function, || detours.make(py, function, parameters, key));
     runtime.log(Log::Events, || match &made {
         Ok(()) => format!("{}: detour at argument {}", site.name, key.0 + 1),
         Err(error) => format!("{}: no detour, {error}", site.name),

@@ -361,13 +361,16 @@ def test_the_function_is_read_before_conversions(lib):
     def scenario():
         outcomes = []
 
+        def stray():
+            busy.append(True)
+            retarget(function, two)
+            outcomes.append(function(*args))
+            in_threads(1, lambda _: outcomes.append(function(*args)))
+            busy.clear()
+
         def elsewhere():
             if not busy:
-                busy.append(True)
-                retarget(function, two)
-                outcomes.append(function(*args))
-                in_threads(1, lambda _: outcomes.append(function(*args)))
-                busy.clear()
+                stray()
             return kind(97)
 
         class Converting:
@@ -379,6 +382,25 @@ def test_the_function_is_read_before_conversions(lib):
             def __init__(self):
                 elsewhere()
 
+        class Learned(c_int):
+            class Initialiser:
+                def __get__(self, instance, owner):
+                    if instance is None and not busy:
+                        # ctypes does not look here.
+                        count = len(outcomes)
+                        stray()
+                        del outcomes[count:]
+                    return lambda value: setattr(instance, "value", value)
+
+        def learned(value):
+            """An instance of a class that was never seen as it is, but for calls that went astray."""
+            if busy:
+                return c_int(value)
+            Learned.__init__ = Learned.Initialiser()
+            instance = Learned(value)
+            Learned.number = value
+            return instance
+
         busy, given, made = [], looked_up(elsewhere), CFUNCTYPE(c_int, c_int)
         built = CFUNCTYPE(c_int, c_int, POINTER(Built))((("add_one", lib)), ((1, "x"), (2, "made")))
         for function, argtypes, args, kind in [
@@ -387,6 +409,8 @@ def test_the_function_is_read_before_conversions(lib):
             (made(one), [Converting, Converting], (97, 97), c_int),
             (made(one), [c_int], (given,), c_int),
             (made(one), [c_int], (given,), type("Odd", (int,), {})),
+            (made(one), [Converting], (97,), learned),
+            (made(one), [Converting, Converting], (97, 97), learned),
             (built, None, (97,), c_int),
         ]:
             if argtypes:
