@@ -262,8 +262,11 @@ impl Function {
     /// with up to 12 arguments. The types are checked now, against the
     /// signature, and never again.
     ///
+    /// Variadic functions have no such type; [`Function::call`] calls them.
+    ///
     /// # Errors
-    /// [`Mismatch`] names the first type that is not the signature's.
+    /// [`Mismatch`] names the `...` of a variadic function, or the first type that
+    /// is not the signature's.
     ///
     /// # Safety
     /// At this address is a function of this signature and convention.

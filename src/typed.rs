@@ -47,29 +47,36 @@ impl<F: Prototype> Typed<F> {
     /// The view of `function`.
     ///
     /// # Errors
-    /// The first type of `F` that is not the signature's.
+    /// The `...` of a variadic function, or the first type of `F` that is not the
+    /// signature's.
     ///
     /// # Safety
     /// At the function's address is a function of its signature and convention.
     pub(crate) unsafe fn new(function: Function) -> Result<Typed<F>, Mismatch> {
         let signature = function.signature();
-        let mismatch = |position, expected, given| Mismatch {
+        let mismatch = |position, (expected, given)| Mismatch {
             function: function.name().to_string(),
             position,
             expected,
             given,
+            variadic: signature.fixed().is_some(),
         };
         let args = F::args();
+        let types_at = |index: usize| {
+            (signature.args().get(index).copied(), args.get(index).copied().flatten())
+        };
+        if let Some(fixed) = signature.fixed() {
+            return Err(mismatch(Position::Argument(fixed), types_at(fixed)));
+        }
         for index in 0..signature.args().len().max(args.len()) {
-            let expected = signature.args().get(index).copied();
-            let given = args.get(index).copied().flatten();
+            let (expected, given) = types_at(index);
             if expected != given || given.is_none() {
-                return Err(mismatch(Position::Argument(index), expected, given));
+                return Err(mismatch(Position::Argument(index), (expected, given)));
             }
         }
         let (expected, given) = (Some(signature.result()), F::result());
         if expected != given {
-            return Err(mismatch(Position::Result, expected, given));
+            return Err(mismatch(Position::Result, (expected, given)));
         }
         // SAFETY: the caller vouches that this is the address of a function,
         // and a function's address is not null.
@@ -90,17 +97,25 @@ impl<F: Prototype> Typed<F> {
 pub struct Mismatch {
     /// The name of the function.
     pub function: String,
-    /// Where the first difference is.
+    /// Where the first difference is; of a variadic function, the argument behind
+    /// the fixed ones.
     pub position: Position,
     /// The type in the signature; none if it has no such argument.
     pub expected: Option<CType>,
     /// The C type of the Rust type there; none if there is no such argument.
     pub given: Option<CType>,
+    /// Whether the function is variadic. Then no Rust type is its own, even if all
+    /// types are equal: C calls such functions in another way.
+    pub variadic: bool,
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mismatch { function, position, expected, given } = self;
+        let Mismatch { function, position, expected, given, variadic } = self;
+        if *variadic {
+            write!(f, "`{function}` has `...` before {position}, which no Rust type has; ")?;
+            return f.write_str("call it with values");
+        }
         let text = |ctype: &Option<CType>| {
             ctype.map_or_else(|| "missing".to_string(), |ctype| ctype.to_string())
         };

@@ -8,7 +8,7 @@ mod common;
 use std::io;
 
 use common::fixture;
-use hotcall::{Engine, Error, Function, Options, Tier, Typed, Value};
+use hotcall::{Engine, Error, Function, Library, Options, Position, Tier, Typed, Value};
 
 /// An engine that compiles a function at its second call.
 fn eager() -> Engine {
@@ -200,4 +200,27 @@ fn types_that_do_not_fit_are_named() {
         "argument 3 of `fix_add` is missing; in the Rust type it is ptr"
     );
     check!(fn(i32, i32), "the result of `fix_add` is i32; in the Rust type it is void");
+}
+
+/// The fixed arguments may be all that the Rust type has: a call still needs to be a
+/// variadic one.
+#[test]
+fn variadic_functions_have_no_rust_type() {
+    let engine = eager();
+    macro_rules! check {
+        ($signature:literal, $prototype:ty, $position:expr) => {
+            let print =
+                Library::this_with(&engine).unwrap().function("printf", $signature).unwrap();
+            // SAFETY: `printf` may be called with this signature.
+            let mismatch = unsafe { print.typed::<$prototype>() }.unwrap_err();
+            assert_eq!((mismatch.position, mismatch.variadic), ($position, true));
+            let want = "`printf` has `...` before argument 2, which no Rust type has; \
+                        call it with values";
+            assert_eq!(mismatch.to_string(), want);
+        };
+    }
+    let behind = Position::Argument(1);
+    check!("fn(ptr, ...) -> i32", fn(*const u8) -> i32, behind);
+    check!("fn(ptr, ..., f64) -> i32", fn(*const u8, f64) -> i32, behind);
+    check!("fn(ptr, ..., f64) -> i32", fn(*const u8, i32) -> i32, behind);
 }
