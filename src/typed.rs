@@ -132,6 +132,9 @@ pub(crate) mod sealed {
         /// Whether it is a struct.
         const IS_STRUCT: bool = false;
     }
+
+    /// The same for what is implemented once for each function type `P`.
+    pub trait SealedAs<P> {}
 }
 
 /// A Rust type that is passed like a C type: `i8` to `u64`, `isize`, `usize`,

@@ -14,7 +14,29 @@ use crate::typed::{Plain, sealed};
 
 /// A closure of a Rust function type `P`, such as `fn(i32, f64) -> f64`, with up to
 /// 12 [`Plain`] arguments and a plain result. C may call it on any thread.
-pub trait TypedClosure<P>: Send + Sync + Sized {
+///
+/// What it says of itself is trusted, so nobody else can implement it:
+///
+/// ```compile_fail,E0277
+/// use hotcall::{CType, Error, Signature, TypedClosure};
+///
+/// struct Forged;
+///
+/// impl TypedClosure<fn()> for Forged {
+///     fn signature() -> Result<Signature, Error> {
+///         Signature::new([], CType::Void)
+///     }
+///
+///     unsafe fn call(&self, _: *mut u8, _: *const u64) -> u64 {
+///         0
+///     }
+///
+///     fn direct() -> Option<*const ()> {
+///         Some(std::ptr::without_provenance(1))
+///     }
+/// }
+/// ```
+pub trait TypedClosure<P>: Send + Sync + Sized + sealed::SealedAs<P> {
     /// Its signature.
     ///
     /// # Errors
@@ -112,6 +134,11 @@ macro_rules! closures {
 /// Makes callbacks of closures with these arguments.
 macro_rules! closure {
     ($($arg:ident)*) => {
+        impl<Closure, $($arg: Plain,)* Z: Plain> sealed::SealedAs<fn($($arg),*) -> Z> for Closure
+        where
+            Closure: Fn($($arg),*) -> Z,
+        {
+        }
         impl<Closure, $($arg: Plain,)* Z: Plain> TypedClosure<fn($($arg),*) -> Z> for Closure
         where
             Closure: Fn($($arg),*) -> Z + Send + Sync,
