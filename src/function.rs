@@ -39,6 +39,9 @@ pub(crate) struct Outcome {
 /// The tag of results that are no values.
 const STRUCT_TAG: u64 = u64::MAX;
 
+/// The tag of pointers.
+const POINTER_TAG: u64 = Value::tag_of(CType::Pointer).expect("pointers are values");
+
 /// All that is known about one function. Its layout is fixed, so that stubs
 /// have the same text with every compiler.
 #[repr(C)]
@@ -165,8 +168,12 @@ impl Function {
         }
         // SAFETY: the caller vouches for the call, and the result is no struct.
         let word = unsafe { self.enter(args, ptr::null_mut()) }?;
-        // SAFETY: the tag is that of the result's type. The low bytes of the
-        // word are a payload of this type, which for a bool means 0 or 1.
+        if self.record.result_tag == POINTER_TAG {
+            // Transmuted, the address would be one that nothing may be read at.
+            return Ok(Value::Pointer(ptr::with_exposed_provenance_mut(word as usize)));
+        }
+        // SAFETY: the tag is that of the result's type, which is no pointer. The low
+        // bytes of the word are a payload of this type, which for a bool means 0 or 1.
         Ok(unsafe { mem::transmute::<[u64; 2], Value>([self.record.result_tag, word]) })
     }
 

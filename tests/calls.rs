@@ -57,6 +57,29 @@ fn results_are_the_same_in_every_tier() {
     check("fix_misalignment", "fn() -> u64", &[], U64(0));
 }
 
+/// Memory that only foreign code has named may be read and written.
+#[test]
+fn pointers_that_are_returned_lead_to_memory() {
+    let libc = Library::this_with(&eager()).unwrap();
+    let allocate = libc.function("calloc", "fn(size_t, size_t) -> void *").unwrap();
+    let free = libc.function("free", "fn(void *)").unwrap();
+    for tier in [Tier::Interpreter, Tier::Interpreter, Tier::Stub] {
+        assert_eq!(allocate.explain().tier, tier);
+        let Value::Pointer(memory) = call(&allocate, &[Value::U64(2), Value::U64(8)]).unwrap()
+        else {
+            panic!("no pointer");
+        };
+        let numbers = memory.cast::<[u64; 2]>();
+        assert!(!numbers.is_null());
+        // SAFETY: there are 16 bytes, aligned for anything, and nobody else has them.
+        let numbers = unsafe { &mut *numbers };
+        assert_eq!(*numbers, [0, 0]);
+        numbers[1] = 7;
+        assert_eq!(*numbers, [0, 7]);
+        call(&free, &[memory.into()]).unwrap();
+    }
+}
+
 #[test]
 fn functions_of_microsofts_convention() {
     use Value::{I32, U8, U64};
