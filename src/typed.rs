@@ -207,15 +207,18 @@ macro_rules! c_struct {
     ) => {
         $(#[$meta])*
         #[repr(C)]
-        #[derive(Clone, Copy)]
+        #[derive(::core::clone::Clone, ::core::marker::Copy)]
         $vis struct $name {
             $($(#[$field_meta])* $field_vis $field: $ty,)*
         }
 
         // SAFETY: the type is defined above with these fields.
         unsafe impl $crate::CStruct for $name {
-            fn fields() -> Result<Vec<(usize, $crate::CType)>, $crate::Error> {
-                Ok(vec![$((
+            fn fields() -> ::core::result::Result<
+                ::std::vec::Vec<(::core::primitive::usize, $crate::CType)>,
+                $crate::Error,
+            > {
+                ::core::result::Result::Ok(::std::vec![$((
                     ::core::mem::offset_of!($name, $field),
                     <$ty as $crate::Plain>::ctype()?,
                 ),)*])

@@ -8,7 +8,9 @@ mod common;
 use std::io;
 
 use common::fixture;
-use hotcall::{Engine, Error, Function, Library, Options, Position, Tier, Typed, Value};
+use hotcall::{
+    CStruct, CType, Engine, Error, Function, Library, Options, Position, Tier, Typed, Value,
+};
 
 /// An engine that compiles a function at its second call.
 fn eager() -> Engine {
@@ -246,4 +248,24 @@ fn variadic_functions_have_no_rust_type() {
     check!("fn(ptr, ...) -> i32", fn(*const u8) -> i32, behind);
     check!("fn(ptr, ..., f64) -> i32", fn(*const u8, f64) -> i32, behind);
     check!("fn(ptr, ..., f64) -> i32", fn(*const u8, i32) -> i32, behind);
+}
+
+/// The macro names nothing that a program could mean something else by.
+mod bare {
+    #![no_implicit_prelude]
+
+    ::hotcall::c_struct! {
+        pub(super) struct Pair {
+            pub(super) left: i32,
+            pub(super) right: f64,
+        }
+    }
+}
+
+#[test]
+fn structs_are_defined_where_no_name_is_known() {
+    let fields = <bare::Pair as CStruct>::fields().unwrap();
+    assert_eq!(fields, [(0, CType::I32), (8, CType::F64)]);
+    let pair = bare::Pair { left: 1, right: 0.5 };
+    assert_eq!((pair.left, pair.right), (1, 0.5));
 }
