@@ -1,5 +1,5 @@
 //! Calls of the fixtures, one property each: results in the interpreter and in
-//! the stub, errno, alignment, typed views, errors, sharing.
+//! the stub, errno, alignment, memory, typed views, errors, sharing.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
@@ -78,6 +78,7 @@ fn pointers_that_are_returned_lead_to_memory() {
         assert_eq!(*numbers, [0, 0]);
         numbers[1] = 7;
         assert_eq!(*numbers, [0, 7]);
+        // `free` requires memory of `calloc` that nobody uses any more, as this is.
         call(&free, &[memory.into()]).unwrap();
     }
 }
