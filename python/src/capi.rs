@@ -28,6 +28,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyLong_FromLong(value: u64) -> u64;
     pub(crate) fn PyLong_FromUnsignedLong(value: u64) -> u64;
     pub(crate) fn PyLong_AsUnsignedLongLongMask(int: u64) -> u64;
+    pub(crate) fn PyLong_AsLongAndOverflow(int: u64, overflow: *mut c_int) -> u64;
     pub(crate) fn PyBool_FromLong(value: u64) -> u64;
     pub(crate) fn PyBytes_FromString(text: u64) -> u64;
     pub(crate) fn PyBytes_FromStringAndSize(text: *const c_char, size: isize) -> u64;

@@ -261,7 +261,8 @@ fn go_round(
     // SAFETY: an argument of this call.
     let argument = unsafe { Object::at(args[index]) };
     let (value, by_rules) = outcome(argument, ahead)?;
-    items[index] = bag.hold(value).address();
+    let is_number = matches!(ahead, Ahead::Convert(_)) && is_odd_int(value.object());
+    items[index] = if is_number { number(value, bag)? } else { bag.hold(value) }.address();
     match by_rules {
         true => behind.enter(&items),
         false => behind.leave_to_ctypes(&items, bag),
@@ -295,6 +296,28 @@ fn outcome(argument: Object, ahead: Ahead) -> Option<(Owned, bool)> {
 fn call_one(converter: u64, argument: Object) -> Option<Owned> {
     // SAFETY: a callable, and an argument of this call.
     Owned::from_new(unsafe { levels::call_one(converter, argument.address()) })
+}
+
+/// Whether an object is of a class that derives from int.
+fn is_odd_int(object: Object) -> bool {
+    let Some(runtime) = runtime() else { return false };
+    let (class, int) = (object.class().address(), runtime.known.classes.int().address);
+    // SAFETY: two classes.
+    class != int && unsafe { capi::PyType_IsSubtype(class, int) } != 0
+}
+
+/// The number of an int, which is given up, as ctypes gives it up once it has read
+/// it; the int itself if there may be an error. None if there is no memory.
+fn number(int: Owned, bag: &mut Bag) -> Option<Object> {
+    let mut overflow = 0;
+    // SAFETY: an int, whose class is not asked.
+    let value = unsafe { capi::PyLong_AsLongAndOverflow(int.object().address(), &mut overflow) };
+    if overflow != 0 {
+        return Some(bag.hold(int));
+    }
+    // SAFETY: the GIL is held.
+    let number = Owned::from_new(unsafe { capi::PyLong_FromLong(value) })?;
+    Some(bag.hold(number))
 }
 
 /// Looks `_as_parameter_` up; none with an exception set.

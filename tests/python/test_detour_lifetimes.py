@@ -132,3 +132,28 @@ def test_a_result_dies_before_out_parameters_are_asked(lib):
         return outcomes
 
     compare(scenario)
+
+
+def test_a_number_is_given_up_when_it_is_converted(lib):
+    """ctypes has read what a conversion gave before the next one runs: an int of the program's own class dies then."""
+
+    def scenario():
+        log, outcomes = [], []
+        number = finalised(int, log)
+
+        def converting(convert):
+            return type("Logging", (), {"from_param": lambda value: log.append("converted") or convert(value)})
+
+        function = lib["mix_i"]
+        function.restype = c_int64
+        for value in [0, -1, 2**31, 2**63 - 1, -(2**63), 2**64, -(2**63) - 1]:
+            for first, second in [(number, number), (number, c_int64), (c_int64, number)]:
+                function.argtypes = [converting(first), converting(second), c_ubyte]
+                for _ in range(TIMES):
+                    outcomes.append(observe(function, value, 2, 3))
+                    # An exception, which may hold a number, is gone here.
+                    outcomes.append(log.copy() if outcomes[-1][0] == "returned" else len(log))
+                    log.clear()
+        return outcomes
+
+    compare(scenario)

@@ -100,7 +100,7 @@ def test_errors_come_from_ctypes(lib):
         return get
 
     gets = [raising(kind("text")) for kind in (ValueError, AttributeError, KeyboardInterrupt, MemoryError, SystemExit)]
-    gets += [lambda value=value: value for value in (1.5, "text", b"b", None, [], c_double(1.5), object(), int)]
+    gets += [lambda value=value: value for value in (1.5, True, "text", b"b", None, [], c_double(1.5), object(), int)]
 
     def outcome(function, *args):
         try:
