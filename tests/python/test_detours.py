@@ -15,7 +15,7 @@ from ctypes import (
 )  # fmt: skip
 
 import pytest
-from conftest import address_of, compare, hotly, in_threads, observe, retarget
+from conftest import compare, hotly, observe
 
 import hotcall
 
@@ -352,74 +352,3 @@ def test_detours_run_in_stubs(lib):
         assert after["stub_calls"] - before["stub_calls"] == 100, args
         shapes = hotcall.explain(function).shapes
         assert "help detour" in shapes[0].trace and "call" in shapes[-1].trace, "a detour, and where it leads"
-
-
-def test_the_function_is_read_before_conversions(lib):
-    """Whatever a conversion points the function at, and calls it for, also in another thread, the call goes to where it went."""
-    one, two = address_of(lib["add_one"]), address_of(ctypes.CDLL(None)["toupper"])
-
-    def scenario():
-        outcomes = []
-
-        def stray():
-            busy.append(True)
-            retarget(function, two)
-            outcomes.append(function(*args))
-            in_threads(1, lambda _: outcomes.append(function(*args)))
-            busy.clear()
-
-        def elsewhere():
-            if not busy:
-                stray()
-            return kind(97)
-
-        class Converting:
-            @classmethod
-            def from_param(cls, value):
-                return elsewhere()
-
-        class Built(Structure):
-            def __init__(self):
-                elsewhere()
-
-        class Learned(c_int):
-            class Initialiser:
-                def __get__(self, instance, owner):
-                    if instance is None and not busy:
-                        # ctypes does not look here.
-                        count = len(outcomes)
-                        stray()
-                        del outcomes[count:]
-                    return lambda value: setattr(instance, "value", value)
-
-        def learned(value):
-            """An instance of a class that was never seen as it is, but for calls that went astray."""
-            if busy:
-                return c_int(value)
-            Learned.__init__ = Learned.Initialiser()
-            instance = Learned(value)
-            Learned.number = value
-            return instance
-
-        busy, given, made = [], looked_up(elsewhere), CFUNCTYPE(c_int, c_int)
-        built = CFUNCTYPE(c_int, c_int, POINTER(Built))((("add_one", lib)), ((1, "x"), (2, "made")))
-        for function, argtypes, args, kind in [
-            (made(one), [Converting], (97,), c_int),
-            (made(one), [c_int, Converting], (97, 97), c_int),
-            (made(one), [Converting, Converting], (97, 97), c_int),
-            (made(one), [c_int], (given,), c_int),
-            (made(one), [c_int], (given,), type("Odd", (int,), {})),
-            (made(one), [Converting], (97,), learned),
-            (made(one), [Converting, Converting], (97, 97), learned),
-            (built, None, (97,), c_int),
-        ]:
-            if argtypes:
-                function.argtypes = argtypes
-            else:
-                function.errcheck = lambda result, function, args: result
-            for _ in range(TIMES):
-                retarget(function, one)
-                outcomes.append(function(*args))
-        return outcomes
-
-    compare(scenario)
