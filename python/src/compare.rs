@@ -49,6 +49,7 @@ pub(crate) type Reason = &'static str;
 const REFUSED: Reason = "ctypes makes the call";
 const RUNS_CODE: Reason = "Python code runs for an argument; what it gives is checked";
 const CHECKS_RESULTS: Reason = "its class calls Python code for each result";
+const FINALISES: Reason = "its class, or that of its results, has a finaliser";
 const PARAMETERS: Reason = "its arguments are named by parameter flags";
 const KEYWORDS: Reason = "it has keyword arguments";
 const NO_SHADOW: Reason = "no function of its class can be made";
@@ -155,6 +156,10 @@ impl Checks {
         let this = shadow.function().address();
         let site = runtime.adopt(py, shadow.function()).ok_or(NO_SHADOW)?;
         let declaration = site.declaration.as_ref().map_err(|_| REFUSED)?;
+        // The class of results may have changed since the shadow was made.
+        if !shadow::is_quiet(&declaration.result) {
+            return Err(FINALISES);
+        }
         let frame = Frame { this, kwnames: 0, ..*call };
         let signature = dry_run(runtime, &site, declaration, &frame)?;
         let places = signature.abi().places(signature.args(), signature.result());
@@ -303,7 +308,11 @@ fn words_differ(
         let is_float = || {
             ty.as_struct().is_some() && matches!(place, Place::Fp(_)) && a.get(..4) == b.get(..4)
         };
-        if a != b && !(is_float() && b[..] == content(args[index], 8 * word, b.len())[..]) {
+        // SAFETY: an argument of this call.
+        let argument = unsafe { Object::at(args[index]) };
+        // Of 8 bytes with a float alone libffi passes 4, and leaves undefined what
+        // hotcall takes from the structure.
+        if a != b && !(is_float() && b[..] == content(argument, 8 * word, b.len())[..]) {
             let (a, b) = (hexadecimal(a), hexadecimal(b));
             return Some(Difference {
                 what: format!("argument {}", index + 1),
@@ -317,12 +326,10 @@ fn words_differ(
     })
 }
 
-/// Bytes of a structure that is an argument. Of 8 bytes with a float alone
-/// libffi passes 4, and leaves undefined what hotcall takes from here.
-fn content(structure: u64, offset: usize, size: usize) -> Vec<u8> {
-    // SAFETY: an argument of this call.
-    let memory = unsafe { Object::at(structure) }.word(CDATA_POINTER) as *const u8;
-    // SAFETY: the structure has these bytes.
+/// Bytes of an instance of a class of ctypes.
+fn content(instance: Object, offset: usize, size: usize) -> Vec<u8> {
+    let memory = instance.word(CDATA_POINTER) as *const u8;
+    // SAFETY: the instance has these bytes.
     unsafe { std::slice::from_raw_parts(memory.wrapping_add(offset), size) }.to_vec()
 }
 

@@ -307,6 +307,46 @@ assert calls.value == 300
     assert "Python code runs for an argument" in done.stderr
 
 
+def test_checks_run_no_code_of_classes(tmp_path):
+    """Finalisers, also of classes that get one late, and what would be asked of a result for its text."""
+    code = f"""
+import _ctypes, ctypes, gc
+lib = ctypes.CDLL({LIBRARY!r})
+events = []
+class Handle(ctypes.c_void_p):
+    def __del__(self):
+        events.append(self.value)
+class Late(ctypes.c_void_p):
+    def __bytes__(self):
+        events.append("bytes")
+        return b""
+class Function(_ctypes.CFuncPtr):
+    _flags_ = _ctypes.FUNCFLAG_CDECL
+    def __del__(self):
+        events.append("function")
+Whole = type("int", (ctypes.c_long,), dict(__repr__=lambda self: events.append("repr") or ""))
+def call(function, restype, count=100):
+    function.argtypes, function.restype = [ctypes.c_void_p], restype
+    for _ in range(count):
+        function(5)
+    seen, events[:] = events[:], []
+    return seen
+assert call(lib["same"], Handle) == [5] * 100
+late = lib["same"]
+assert call(late, Late) == call(lib["same"], Whole) == []
+Late.__del__ = Handle.__del__
+late(5)
+assert events == [5], events
+events.clear()
+assert call(Function(("same", lib)), ctypes.c_void_p) == []
+gc.collect()
+assert events == ["function"]
+"""
+    done = run("-m", "hotcall", "--check", "-o", "threshold=10", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0 and "no difference" in done.stderr, done.stderr
+    assert "its class, or that of its results, has a finaliser" in done.stderr
+
+
 def test_the_doctor(tmp_path):
     done = run("-m", "hotcall", "doctor", cwd=tmp_path)
     assert done.returncode in (0, 3) and hotcall.__name__ in done.stdout

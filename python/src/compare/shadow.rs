@@ -14,9 +14,9 @@ use hotcall::Machine;
 use hotcall_core::{CType, PreparedCall, Signature};
 use hotcall_tracer::{BuildWordHasher, Helper, Host, Mem};
 use pyo3::prelude::*;
-use pyo3::types::{PyAnyMethods, PyBytes};
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
-use super::{CHECKS_RESULTS, NO_SHADOW, Reason, capture};
+use super::{CHECKS_RESULTS, FINALISES, NO_SHADOW, Reason, capture};
 use crate::declare::{Declaration, Kind, ResultRule};
 use crate::detour;
 use crate::kinds::handle;
@@ -79,8 +79,20 @@ impl Shadows {
 
 /// Whether wrapping such a result runs code of the program, or looks into what
 /// the function gives.
-fn is_quiet(result: &ResultRule) -> bool {
-    !matches!(result, ResultRule::Callable(_) | ResultRule::Simple(Kind::Object))
+pub(super) fn is_quiet(result: &ResultRule) -> bool {
+    match result {
+        ResultRule::Callable(_) | ResultRule::Simple(Kind::Object) => false,
+        ResultRule::Instance { class, .. } | ResultRule::Record { class, .. } => {
+            // SAFETY: the function that declares it keeps it alive.
+            !has_finaliser(unsafe { Object::at(class.address) })
+        }
+        ResultRule::Void | ResultRule::Simple(_) => true,
+    }
+}
+
+/// Whether something is called when an instance of the class dies.
+fn has_finaliser(class: Object) -> bool {
+    class.word(layout::TYPE_FINALIZE) | class.word(layout::TYPE_DEL) != 0
 }
 
 /// Makes a function object of the class of `function`, with its declaration
@@ -91,6 +103,10 @@ fn make(
     declaration: &Declaration,
     function: Object,
 ) -> Result<Owned, Reason> {
+    let class = function.class();
+    if has_finaliser(class) {
+        return Err(FINALISES);
+    }
     let own = |field| function.object(field).map(Owned::of);
     let mut declared = vec![
         (layout::FUNC_CONVERTERS, own(layout::FUNC_CONVERTERS)),
@@ -103,7 +119,6 @@ fn make(
     } else {
         declared.push((layout::FUNC_RESTYPE, Some(Owned::from(py.None().into_bound(py)))));
     }
-    let class = function.class();
     let made = new(py, &class.bound(py)).map_err(|_| NO_SHADOW)?;
     for (field, object) in declared {
         if let Some(object) = object {
@@ -123,25 +138,28 @@ fn new<'py>(py: Python<'py>, class: &Bound<'py, PyAny>) -> PyResult<Bound<'py, P
     base.call_method1("__new__", (class, capture::address()))
 }
 
-/// A result as text that is equal for equal results alone.
-pub(super) fn described(object: &Bound<'_, PyAny>) -> String {
-    let class = object.get_type();
-    let simple = ["int", "float", "bool", "bytes", "str", "NoneType"];
-    let name = class.name().map_or_else(|_| String::new(), |name| name.to_string());
-    if simple.contains(&name.as_str()) {
-        return format!(
-            "{name} {}",
-            object.repr().map_or_else(|_| String::new(), |r| r.to_string())
-        );
+/// A result of a shadow as text that is equal for equal results alone. No code of
+/// its class runs.
+pub(super) fn described(result: &Bound<'_, PyAny>) -> String {
+    let object = handle(result);
+    let name = object.class().text(layout::TYPE_NAME);
+    if is_value(result) {
+        let text = result.repr().map_or_else(|_| String::new(), |text| text.to_string());
+        return format!("{name} {text}");
     }
-    // An instance of a class of ctypes: its bytes.
-    let bytes = object.py().get_type::<PyBytes>().call1((object,));
-    match bytes {
-        Ok(bytes) => {
-            format!("{name} {}", bytes.repr().map_or_else(|_| String::new(), |r| r.to_string()))
-        }
-        Err(_) => name,
-    }
+    // An instance of a class of ctypes.
+    let bytes = super::content(object, 0, object.word(layout::CDATA_SIZE) as usize);
+    format!("{name} {bytes:02x?}")
+}
+
+/// Whether a result is a value of one of Python's own types.
+fn is_value(result: &Bound<'_, PyAny>) -> bool {
+    result.is_none()
+        || result.is_exact_instance_of::<PyInt>()
+        || result.is_exact_instance_of::<PyBool>()
+        || result.is_exact_instance_of::<PyFloat>()
+        || result.is_exact_instance_of::<PyBytes>()
+        || result.is_exact_instance_of::<PyString>()
 }
 
 /// A host that is the machine but for foreign calls, which it only notes, and
