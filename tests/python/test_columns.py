@@ -3,6 +3,7 @@
 The oracle is a list comprehension over the ctypes function itself.
 """
 
+import _ctypes
 import array
 import ctypes
 import itertools
@@ -193,6 +194,27 @@ def test_results_that_are_no_numbers(way, lib):
     del checked.errcheck
     checked.restype = lambda result: hex(result)
     assert hotcall.map(checked, [1, 2]) == ["0x2", "0x3"]
+
+
+def test_a_call_of_the_class_makes_each_call(way, lib):
+    """A class of functions that has a `__call__` from the beginning, and one that is given one."""
+
+    def function_of(members):
+        declared = {"_flags_": _ctypes.FUNCFLAG_CDECL, "_argtypes_": [c_int], "_restype_": c_int}
+        return type("Function", (_ctypes.CFuncPtr,), declared | members)(("add_one", lib))
+
+    def doubled(self, value):
+        return 2 * _ctypes.CFuncPtr.__call__(self, value)
+
+    numbers = array.array("i", range(COUNT))
+    early, late = function_of({"__call__": doubled}), function_of({})
+    assert hotcall.map(late, numbers) == list(range(1, COUNT + 1))
+    expect_loops(late, way, 1)
+    type(late).__call__ = doubled
+    for function in (early, late):
+        assert hotcall.map(function, numbers) == each(function, numbers) == list(range(2, 2 * COUNT + 2, 2))
+        assert list(hotcall.vectorize(function)(numbers)) == each(function, numbers)
+    expect_loops(early, way, 0)
 
 
 def test_undeclared_functions(way, lib):
