@@ -16,6 +16,10 @@ _ARRAYS = (list, tuple, range, array, memoryview)
 """What is an array for ``vectorize``, beside those of NumPy."""
 _CODES = {**{code: code for code in "bBhHiIlLqQfd"}, "?": "B"}
 """The typecode of an ``array`` of results, by the code of the simple type that is returned."""
+_READING = ("__getitem__", "__iter__", "__buffer__")
+"""What has a say in what the items of an array are."""
+_WRITING = ("__setitem__", "__buffer__")
+"""What has a say in what assigning to an item does."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class _Column:
         except TypeError:
             pass
         else:
-            if view.ndim == 1:
+            if view.ndim == 1 and not _overrides(given, _READING):
                 return cls(given, len(view))
         items = tuple(given)
         return cls(items, len(items))
@@ -61,17 +65,20 @@ def map(  # noqa: A001
 
     ``map(f, xs, ys)`` is ``[f(x, y) for x, y in zip(xs, ys, strict=True)]``. A column is
     anything that can be iterated over. A buffer of one dimension, such as an ``array`` or a
-    NumPy array, is taken for the numbers in it, and ``itertools.repeat(x)`` is ``x`` each time.
+    NumPy array, is taken for the numbers in it, unless it is of a subclass that overrides how
+    items are read, such as a masked array. ``itertools.repeat(x)`` is ``x`` each time.
 
     With ``out``, results are assigned to ``out[0]``, ``out[1]`` and so on, and ``out`` is
     returned; it must be as long as the columns.
 
     The loop is native where no call needs an object: the columns have numbers, or objects that
     are passed as one word for good (ints, floats, bytes, what ``byref`` gives), and the result
-    is a number or None; with ``out``, a buffer whose items hold every such number. It takes as
-    many items as make a function hot, all calls of ``map`` counted. The GIL is then released
-    once for many calls, unless the function holds it; signals are looked at every 50 ms. Columns
-    are read before the first call or as the loop goes: they should not change meanwhile.
+    is a number or None; with ``out``, an ``array``, ``bytearray``, memoryview or NumPy array whose
+    items hold every such number, and whose class does not override how they are assigned. It
+    takes as many items as make a function hot, all calls of ``map`` counted. The GIL is then
+    released once for many calls, unless the function holds it; signals are looked at every
+    50 ms. Columns are read before the first call or as the loop goes: they should not change
+    meanwhile.
 
     What a call raises has a note with the index of its item. Raises TypeError if it is not a
     ctypes function or a column cannot be iterated over, ValueError if lengths differ or no
@@ -84,7 +91,7 @@ def map(  # noqa: A001
     count = _count(read)
     if out is not None and len(out) != count:
         raise ValueError(f"hotcall.map: out has {len(out)} items, the columns have {count}")
-    if _native is not None:
+    if _native is not None and (out is None or _is_memory(out)):
         given = tuple(column.items for column in read)
         same = tuple(column.length is None for column in read)
         results = _native.loop(function, given, same, count, out)
@@ -127,6 +134,27 @@ def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
 def _name(function: Any) -> str:
     """What a function is called; those that were made from an address have no name."""
     return str(getattr(function, "__name__", "a function"))
+
+
+def _array_class(given: Any) -> type | None:
+    """The class of arrays that this is an instance of; None if it is something else."""
+    numpy = sys.modules.get("numpy")
+    of_numpy = (getattr(numpy, name, None) for name in ("memmap", "ndarray"))
+    kinds = (array, bytearray, bytes, memoryview, *of_numpy)
+    return next((k for k in kinds if isinstance(k, type) and issubclass(type(given), k)), None)
+
+
+def _overrides(given: Any, methods: Sequence[str]) -> bool:
+    """Whether a class that derives from one of arrays has one of these methods of its own."""
+    kind, base = type(given), _array_class(given)
+    return base is not None and any(
+        getattr(kind, name, None) is not getattr(base, name, None) for name in methods
+    )
+
+
+def _is_memory(out: Any) -> bool:
+    """Whether assigning to an item does nothing but write to memory."""
+    return _array_class(out) is not None and not _overrides(out, _WRITING)
 
 
 def _is_endless(repeated: Iterator[Any]) -> bool:
