@@ -38,7 +38,7 @@ class _Column:
             return cls(next(given), None)
         try:
             view = memoryview(given)  # type: ignore[arg-type]
-        except TypeError:
+        except (TypeError, ValueError, BufferError):
             pass
         else:
             if view.ndim == 1 and not _overrides(given, _READING):

@@ -346,6 +346,14 @@ def test_subclasses_of_numpy_arrays(way, lib, tmp_path):
     expect_loops(cos, way, 2)
 
 
+def test_arrays_that_are_no_buffers(way, lib):
+    """NumPy gives no buffer of dates: they are iterated over."""
+    numpy = pytest.importorskip("numpy")
+    add = declared(lib, "add_one", c_int)
+    dates = numpy.array(["2020", "2021"], dtype="M8[D]")
+    assert observe(hotcall.map, add, dates) == observe(each, add, dates)
+
+
 def test_it_follows_the_declaration(way, lib):
     function = declared(lib, "mix_d", c_double, c_float, c_int, restype=c_double)
     columns = [DOUBLES, DOUBLES, range(COUNT)]
