@@ -354,6 +354,23 @@ def test_arrays_that_are_no_buffers(way, lib):
     assert observe(hotcall.map, add, dates) == observe(each, add, dates)
 
 
+def test_arrays_of_ctypes(way, lib):
+    """They may be resized meanwhile, so there is no loop over their memory; a view of numbers has one."""
+    add = declared(lib, "add_one", c_int)
+    numbers, out = (c_int * COUNT)(*range(COUNT)), (c_int * COUNT)()
+    assert hotcall.map(add, numbers, out=out) is out
+    assert list(out) == list(range(1, COUNT + 1))
+    view = memoryview(numbers)
+    for column, place in ((view, None), (range(COUNT), view)):
+        with pytest.raises(NotImplementedError, match="unsupported format <i"):
+            hotcall.map(add, column, out=place)
+    expect_loops(add, way, 0)
+    column, place = (memoryview(array).cast("B").cast("i") for array in (out, numbers))
+    assert hotcall.map(add, column, out=place) is place
+    assert list(numbers) == list(range(2, COUNT + 2))
+    expect_loops(add, way, 1)
+
+
 def test_it_follows_the_declaration(way, lib):
     function = declared(lib, "mix_d", c_double, c_float, c_int, restype=c_double)
     columns = [DOUBLES, DOUBLES, range(COUNT)]

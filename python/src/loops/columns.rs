@@ -94,7 +94,8 @@ impl View {
 /// What the items of a buffer are, if they are numbers of this machine.
 fn number(buffer: &PyUntypedBuffer) -> Option<Number> {
     let format = buffer.format();
-    let is_foreign = matches!(format.to_bytes(), [b'>' | b'!', ..] | [.., b'c']);
+    // A memoryview refuses items of `<`, which ctypes' arrays have.
+    let is_foreign = matches!(format.to_bytes(), [b'<' | b'>' | b'!', ..] | [.., b'c']);
     let (number, bytes) = match ElementType::from_format(format) {
         _ if is_foreign => return None,
         ElementType::Bool => (Number::Truth, 1),
