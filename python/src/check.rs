@@ -64,9 +64,6 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
     let float_class = handle(float.get_type().as_any());
     row("type.name", float_class.text(layout::TYPE_NAME), "float".to_owned())?;
     row("type.base", float_class.word(layout::TYPE_BASE), base(py).map_err(fail)?)?;
-    let generator = look(py, "types", "GeneratorType").map_err(fail)?;
-    row("type.finalize", float_class.word(layout::TYPE_FINALIZE), 0)?;
-    row("type.finalize", handle(&generator).word(layout::TYPE_FINALIZE) != 0, true)?;
     row("type.del", float_class.word(layout::TYPE_DEL), 0)?;
 
     for value in [0i64, 1, -1, 5, -77, (1 << 30) - 1, 1 << 30, -(1 << 30), 1 << 59, 1 << 60] {

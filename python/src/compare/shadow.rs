@@ -19,6 +19,7 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use super::{CHECKS_RESULTS, FINALISES, NO_SHADOW, Reason, capture};
 use crate::declare::{Declaration, Kind, ResultRule};
 use crate::detour;
+use crate::instance;
 use crate::kinds::handle;
 use crate::layout;
 use crate::raw::{Object, Owned};
@@ -84,15 +85,10 @@ pub(super) fn is_quiet(result: &ResultRule) -> bool {
         ResultRule::Callable(_) | ResultRule::Simple(Kind::Object) => false,
         ResultRule::Instance { class, .. } | ResultRule::Record { class, .. } => {
             // SAFETY: the function that declares it keeps it alive.
-            !has_finaliser(unsafe { Object::at(class.address) })
+            !instance::has_finaliser(unsafe { Object::at(class.address) })
         }
         ResultRule::Void | ResultRule::Simple(_) => true,
     }
-}
-
-/// Whether something is called when an instance of the class dies.
-fn has_finaliser(class: Object) -> bool {
-    class.word(layout::TYPE_FINALIZE) | class.word(layout::TYPE_DEL) != 0
 }
 
 /// Makes a function object of the class of `function`, with its declaration
@@ -104,7 +100,7 @@ fn make(
     function: Object,
 ) -> Result<Owned, Reason> {
     let class = function.class();
-    if has_finaliser(class) {
+    if instance::has_finaliser(class) {
         return Err(FINALISES);
     }
     let own = |field| function.object(field).map(Owned::of);
