@@ -181,7 +181,7 @@ pub(crate) fn entry_of(site: &CallSite) -> Vectorcall {
 /// The generic path: behind the last guard of a function's stubs, or in place
 /// of a stub that is not there yet.
 unsafe extern "C-unwind" fn generic(this: u64, args: u64, nargsf: u64, kwnames: u64) -> u64 {
-    go_on(&Frame { this, args, nargsf, kwnames }, Style::Vectorcall)
+    go_on(&Frame { this, args, nargsf, kwnames }, Style::Vectorcall, LESSONS)
 }
 
 /// The same, for a function with `errcheck`.
@@ -191,11 +191,15 @@ unsafe extern "C-unwind" fn generic_with_tuple(
     nargsf: u64,
     tuple: u64,
 ) -> u64 {
-    go_on(&Frame { this, args, nargsf, kwnames: tuple }, Style::Tuple)
+    go_on(&Frame { this, args, nargsf, kwnames: tuple }, Style::Tuple, LESSONS)
 }
 
+/// How often the classes of a call's arguments are learned: they may change as they
+/// are, each time.
+const LESSONS: u32 = 4;
+
 /// Makes a call by the rules, or lets ctypes make it.
-fn go_on(call: &Frame<u64>, style: Style) -> u64 {
+fn go_on(call: &Frame<u64>, style: Style, lessons: u32) -> u64 {
     let Some(runtime) = runtime() else { return forward(call, style) };
     let Some(site) = runtime.site(call.this) else {
         runtime.count_ctypes();
@@ -220,7 +224,7 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
         Err(Unmade::Refused(refusal)) => Err(refusal),
         Err(Unmade::Lacks(key)) => {
             if make_detour(runtime, &site, call, key) {
-                return go_on(call, style);
+                return go_on(call, style, lessons);
             }
             Err(refusals::PARAMETER)
         }
@@ -228,9 +232,9 @@ fn go_on(call: &Frame<u64>, style: Style) -> u64 {
     if outcome == Err(refusals::NEW_CLASS) {
         // SAFETY: the function object that is being called.
         let function = unsafe { Object::at(call.this) };
-        if detour::keep_aim(function, || learn(runtime, call)) {
+        if lessons > 0 && detour::keep_aim(function, || learn(runtime, call)) {
             // Learning may have run Python code: the call begins anew.
-            return go_on(call, style);
+            return go_on(call, style, lessons - 1);
         }
         site.site.refuse(refusals::NEW_CLASS);
     }

@@ -204,6 +204,28 @@ def test_bases_that_change_while_a_class_is_looked_at():
         assert done.stdout.split() == ["3"] * 6, (action, done.stderr)
 
 
+def test_a_class_that_changes_whenever_it_is_looked_at():
+    """Its constructor is a descriptor that assigns to the class: ctypes makes the calls."""
+    done = python("""if True:
+        import hotcall.auto
+        from ctypes import CDLL, c_long
+        class Changing:
+            def __get__(self, instance, owner):
+                owner.changed = object()
+                return lambda *args: None
+        class Odd:
+            __init__ = Changing()
+            _as_parameter_ = -3
+        odd = Odd()
+        function = CDLL(None).labs
+        function.argtypes, function.restype = [c_long], c_long
+        for turn in range(6):
+            Odd.changed = turn
+            print(function(odd))
+    """)
+    assert done.stdout.split() == ["3"] * 6, done.stderr
+
+
 def test_a_resolution_order_that_leaves_int_out():
     """CPython knows an int by a flag of its class, whatever the class says its bases are."""
 
