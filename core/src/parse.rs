@@ -28,7 +28,7 @@ pub struct ParseError {
 /// has `...` behind its fixed arguments, and behind that the arguments of a call.
 /// A type is one of
 /// - Rust's names `i8` to `u64`, `isize`, `usize`, `f32`, `f64`, `bool`, `()`,
-/// - `ptr`, or `*const T` or `*mut T` with any `T`,
+/// - `ptr`, or `*const T` or `*mut T` with any sized `T`,
 /// - C's arithmetic types in any order of words (`long`, `unsigned long int`,
 ///   `_Bool`, ...), `void`, `size_t`, `ssize_t`, `ptrdiff_t`, `intptr_t`,
 ///   `uintptr_t`, `wchar_t`, and `int8_t` to `uint64_t`; `char` is signed,
@@ -54,6 +54,7 @@ struct Parser<'t> {
 }
 
 const A_TYPE: &str = "a type such as `i32`, `double`, `ptr` or `char *`";
+const A_SIZED_TYPE: &str = "a type of known size, to which a pointer is one word";
 const A_STRUCT: &str = "a struct that can be passed by value";
 const AN_ARGUMENT: &str = "the type of an argument (without arguments, write `fn()`)";
 const A_FIXED_ARGUMENT: &str = "the type of an argument (`...` stands once, behind an argument)";
@@ -219,7 +220,8 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// Any number of `*const` and `*mut`, then what they point to.
+    /// Any number of `*const` and `*mut`, then what they point to. A pointer to a slice,
+    /// a text or a trait object has a second word, which C has no type for.
     fn rust_pointer(&mut self) -> Result<CType, ParseError> {
         while self.token() == "*" {
             self.bump();
@@ -228,8 +230,14 @@ impl<'t> Parser<'t> {
             }
             self.bump();
         }
+        let (start, in_brackets) = (self.start, self.token() == "[");
         match self.token() {
-            "(" | "[" => self.group()?,
+            "(" | "[" => {
+                let has_length = self.group()?;
+                if in_brackets && !has_length {
+                    return Err(self.error_at(start, self.start, A_SIZED_TYPE));
+                }
+            }
             _ if self.at_word() => self.path()?,
             _ => return Err(self.error("the type that is pointed to")),
         }
@@ -239,6 +247,9 @@ impl<'t> Parser<'t> {
     /// Words such as `std::vec::Vec<u8>` or `unsigned char`.
     fn path(&mut self) -> Result<(), ParseError> {
         while self.at_word() {
+            if self.is_unsized() {
+                return Err(self.error(A_SIZED_TYPE));
+            }
             self.bump();
             if self.token() == "<" {
                 self.group()?;
@@ -253,10 +264,21 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    /// Moves past the bracket at the current token and the one that closes it.
-    fn group(&mut self) -> Result<(), ParseError> {
+    /// Whether a type that begins with this word has no known size.
+    fn is_unsized(&self) -> bool {
+        matches!(self.token(), "str" | "dyn" | "impl")
+    }
+
+    /// Moves past the bracket at the current token and the one that closes it. Whether
+    /// a semicolon is directly within, as in an array that says its length.
+    fn group(&mut self) -> Result<bool, ParseError> {
         let mut closers = Vec::new();
+        let mut has_semicolon = false;
         loop {
+            if closers.len() == 1 && closers[0] == ("`)`", ")") && self.is_unsized() {
+                return Err(self.error(A_SIZED_TYPE));
+            }
+            has_semicolon |= closers.len() == 1 && self.token() == ";";
             match self.token() {
                 "(" => closers.push(("`)`", ")")),
                 "[" => closers.push(("`]`", "]")),
@@ -273,7 +295,7 @@ impl<'t> Parser<'t> {
             }
             self.bump();
             if closers.is_empty() {
-                return Ok(());
+                return Ok(has_semicolon);
             }
         }
     }

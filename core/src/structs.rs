@@ -40,6 +40,9 @@ pub enum StructError {
     },
     /// Structs are nested more than 64 deep.
     Deep,
+    /// It is aligned to more than 16 bytes, as the stack is: callers and callees do
+    /// not agree on where such structs are.
+    Aligned,
     /// The alignment is not a power of two, or the size not a multiple of it,
     /// or a field lies outside.
     Layout,
@@ -51,6 +54,8 @@ const EIGHTBYTE: usize = 8;
 const DEEPEST: usize = 64;
 /// A larger struct is in memory.
 const MOST_IN_REGISTERS: usize = 2 * EIGHTBYTE;
+/// The stack is aligned so at a call, in bytes.
+const MOST_ALIGNED: usize = 16;
 
 impl StructType {
     /// The struct with these fields, laid out as C does: each at the next
@@ -62,12 +67,13 @@ impl StructType {
         let (mut end, mut align) = (0_usize, 1);
         let mut laid_out = Vec::with_capacity(fields.len());
         for field in fields {
-            let offset = end.next_multiple_of(field.align());
+            let offset = end.checked_next_multiple_of(field.align()).ok_or(StructError::Layout)?;
             laid_out.push((offset, *field));
-            end = offset + field.size();
+            end = offset.checked_add(field.size()).ok_or(StructError::Layout)?;
             align = align.max(field.align());
         }
-        StructType::with_layout(laid_out, end.next_multiple_of(align), align)
+        let size = end.checked_next_multiple_of(align).ok_or(StructError::Layout)?;
+        StructType::with_layout(laid_out, size, align)
     }
 
     /// The struct of this size and alignment, with fields at these offsets, all
@@ -138,18 +144,26 @@ fn classify(
     if fields.is_empty() || size == 0 {
         return Err(StructError::Empty);
     }
-    let inside = |(offset, field): &(usize, CType)| offset + field.size() <= size;
+    let end = |(offset, field): &(usize, CType)| offset.checked_add(field.size());
+    let inside = |field: &(usize, CType)| end(field).is_some_and(|end| end <= size);
     if !align.is_power_of_two() || !size.is_multiple_of(align) || !fields.iter().all(inside) {
         return Err(StructError::Layout);
     }
-    let mut classes = vec![Class::None; size.div_ceil(EIGHTBYTE)];
+    if align > MOST_ALIGNED {
+        return Err(StructError::Aligned);
+    }
+    let in_registers = size <= MOST_IN_REGISTERS;
+    let mut classes = vec![Class::None; size.min(MOST_IN_REGISTERS).div_ceil(EIGHTBYTE)];
     let mut odd = None;
     let mut rest: Vec<(usize, CType)> = fields.to_vec();
     while let Some((offset, ctype)) = rest.pop() {
-        let word = &mut classes[offset / EIGHTBYTE];
+        let mut elsewhere = Class::None;
+        let word = classes.get_mut(offset / EIGHTBYTE).unwrap_or(&mut elsewhere);
         match ctype.class() {
             Class::None => return Err(StructError::Void),
             Class::X87 => return Err(StructError::LongDouble),
+            // What it is made of was looked at when it was made.
+            Class::Struct if !in_registers => continue,
             Class::Struct => {
                 let inner = ctype.as_struct().map_or(&[][..], StructType::fields);
                 rest.extend(inner.iter().map(|(inner, ctype)| (offset + inner, *ctype)));
@@ -163,7 +177,7 @@ fn classify(
             odd = Some(offset);
         }
     }
-    if size > MOST_IN_REGISTERS {
+    if !in_registers {
         return Ok(Vec::new());
     }
     let padding = classes.iter().position(|class| *class == Class::None);
@@ -264,6 +278,9 @@ impl fmt::Display for StructError {
             StructError::LongDouble => write!(f, "a field of a struct is a long double"),
             StructError::Odd { offset } => {
                 write!(f, "a field is unaligned, or padding fills 8 bytes, at offset {offset}")
+            }
+            StructError::Aligned => {
+                write!(f, "a struct is aligned to more than {MOST_ALIGNED} bytes")
             }
             StructError::Layout => {
                 write!(f, "the size is no multiple of the alignment, or a field lies outside")

@@ -15,7 +15,7 @@ refusals! {
     PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags of a kind that ctypes handles, or takes argtypes from its class; set argtypes on the function, to a tuple.";
     CHECK_RETVAL "check-retval" "The result type has a _check_retval_ method, and what ctypes adds to tracebacks is not known.";
     RESTYPE "result-type" "The result type is an array.";
-    BY_VALUE "by-value" "A structure is passed or returned by value that libffi may not see as C does: a small union, a long double, or no fields.";
+    BY_VALUE "by-value" "A structure is passed or returned by value that libffi may not see as C does: a small union, a long double, an alignment to more than 16 bytes, or no fields.";
     FROM_PARAM "from-param" "An argument type has a from_param of its own, and the function takes argtypes from its class; set argtypes on the function.";
     PARAMETER "as-parameter" "An argument has an _as_parameter_, and more than 64 arguments or a function that takes argtypes from its class.";
     FINALISER "finaliser" "An argument before one that Python code runs for is passed by value, and its class has a __del__.";

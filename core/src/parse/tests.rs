@@ -43,7 +43,7 @@ fn rust_pointers() {
         "*mut std::ffi::c_void",
         "*const Vec<Box<[u8; 4]>, A>",
         "*const (u8, fn(i32) -> i32)",
-        "*mut [unknown]",
+        "*mut [unknown; 3]",
         "*const unsigned char",
         "*mut ()",
         "*mut a::b<c>::d",
@@ -174,6 +174,11 @@ fn errors() {
     check_error("fn(*mut)", expect!["expected the type that is pointed to, found `)` at byte 7"]);
     check_error("fn(*mut a::)", expect!["expected the rest of a path, found `)` at byte 11"]);
     check_error("fn(*mut [u8)", expect!["expected `]`, found `)` at byte 11"]);
+    for text in ["[u8]", "[[u8; 3]]", "str", "dyn Fn()", "(dyn Fn() + Send)", "impl Copy", "(str)"]
+    {
+        let error = format!("fn(*const *mut {text}, i32)").parse::<Signature>().unwrap_err();
+        assert!(error.to_string().contains("a type of known size"), "{text}: {error}");
+    }
     check_error("fn(*mut (", expect!["expected `)`, found the end of the text at byte 9"]);
     check_error(
         r#"extern "rust" fn()"#,
@@ -191,9 +196,9 @@ fn errors() {
 
 #[test]
 fn a_long_text_needs_no_deep_stack() {
-    let deep = format!("fn({}u8, *mut [u8])", "*const ".repeat(100_000));
+    let deep = format!("fn({}u8, *mut [u8; 1])", "*const ".repeat(100_000));
     assert_eq!(deep.parse::<Signature>().unwrap().args(), [CType::Pointer; 2]);
-    let brackets = format!("fn(*mut {}u8{})", "[".repeat(100_000), "]".repeat(100_000));
+    let brackets = format!("fn(*mut {}u8{})", "[".repeat(100_000), ";1]".repeat(100_000));
     assert_eq!(brackets.parse::<Signature>().unwrap().args(), [CType::Pointer]);
 }
 

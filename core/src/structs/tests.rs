@@ -61,6 +61,10 @@ fn what_cannot_be_passed_says_why() {
     check(StructType::with_layout(vec![(0, I32)], 16, 16), StructError::Odd { offset: 8 });
     check(StructType::with_layout(vec![(4, I64)], 8, 8), StructError::Layout);
     check(StructType::with_layout(vec![(0, I8)], 3, 2), StructError::Layout);
+    check(StructType::with_layout(vec![(usize::MAX, I64)], 8, 8), StructError::Layout);
+    let large = StructType::with_layout(vec![(0, I64)], usize::MAX & !7, 8).unwrap();
+    check(StructType::of(&[CType::Struct(large), I64]), StructError::Layout);
+    check(StructType::with_layout(vec![(0, I64)], 32, 32), StructError::Aligned);
     assert!(StructType::with_layout(vec![(1, I64), (9, I64)], 17, 1).is_ok());
 }
 
