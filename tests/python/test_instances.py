@@ -11,6 +11,7 @@ from ctypes import (
     POINTER, Array, Structure, addressof, byref, c_bool, c_char_p, c_double, c_int, c_long, c_short, pointer, resize, sizeof,
 )  # fmt: skip
 
+import pytest
 from conftest import LONG, compare, in_threads, observe, python
 from instance_program import Program, look
 
@@ -218,6 +219,32 @@ def test_threads():
     assert not wrong
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="no class is adopted")
+def test_classes_are_adopted():
+    """The destructor of a class whose instances are seen is hotcall's, until the class is derived from."""
+    code = """if True:
+        import ctypes, hotcall
+        from ctypes import Structure, POINTER, Union, c_int, c_void_p
+        def destructor(kind):
+            return ctypes.c_uint64.from_address(id(kind) + 48).value
+        Point = type("Point", (Structure,), {"_fields_": [("x", c_int)]})
+        kinds = [Point, type("Either", (Union,), {"_fields_": [("x", c_int)]}), Point * 2, POINTER(Point), c_int, c_void_p]
+        before = {destructor(kind) for kind in kinds}
+        hotcall.install()
+        for kind in kinds:
+            for _ in range(50):
+                kind()
+        adopted = {destructor(kind) for kind in kinds}
+        assert len(before) == len(adopted) == 1 and before != adopted, (before, adopted)
+        for kind in kinds:
+            type(kind)("Derived", (kind,), {"_type_": kind._type_} if hasattr(kind, "_type_") else {})
+        assert {destructor(kind) for kind in kinds} == before
+        print("done")
+    """
+    done = python(code, setting="")
+    assert done.stdout.split() == ["done"], done.stderr
+
+
 def test_everything_is_put_back():
     """Uninstalling restores the words of classes and metaclasses, also of those that were made and used meanwhile."""
     code = """if True:
@@ -227,6 +254,7 @@ def test_everything_is_put_back():
             _fields_ = [("x", c_int)]
         class Outer(Structure):
             _fields_ = [("point", Point), ("points", Point * 2)]
+        Odd = type("Meta", (type(Structure),), {})("Odd", (Structure,), {})
         def words():
             at = lambda object, offset: ctypes.c_uint64.from_address(object + offset).value
             seen = []
@@ -235,9 +263,12 @@ def test_everything_is_put_back():
                 seen += [at(id(kind), 48), at(id(kind), 400)]
                 mapping = at(id(kind), 112)
                 seen += [at(mapping, 8), at(mapping, 16)] if mapping else []
-            seen += [at(id(type(kind)), 128) for kind in (Point, c_int, Point * 2, POINTER(c_int), ctypes.Union)]
+            for kind in (Point, c_int, Point * 2, POINTER(c_int), ctypes.Union, Odd):
+                seen += [at(id(type(kind)), offset) for offset in (128, 296, 312)]
             wrappers = [ctypes.Array.__getitem__, ctypes.Array.__setitem__, ctypes._Pointer.__getitem__]
-            return seen + [at(id(wrapper), 48) for wrapper in wrappers]
+            wrappers += [type(kind).__init__ for kind in (Point, c_int, Point * 2)]
+            setter = at(at(id(type.__dict__["__bases__"]), 40), 16)
+            return seen + [setter] + [at(id(wrapper), 48) for wrapper in wrappers]
         before = words()
         for _ in range(3):
             hotcall.install()

@@ -247,9 +247,10 @@ fn is_usual(data: &Data, stock: &Stock, class: Object) -> bool {
     }
     while let Some(above) = base {
         if above.word(TYPE_DEALLOC) != stock.of_classes {
+            let is_of_ctypes = [above.address(), above.word(TYPE_BASE)].contains(&data.base);
             return above.word(TYPE_DEALLOC) == stock.of_instances
                 && above.word(TYPE_WEAK) == 0
-                && above.word(TYPE_BASE) == data.base;
+                && is_of_ctypes;
         }
         if above.word(TYPE_SLOTS) != 0 {
             return false;
