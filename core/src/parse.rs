@@ -264,20 +264,24 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    /// Whether a type that begins with this word has no known size.
+    /// Whether a type that begins with this word has no known size. Modules may be
+    /// called `str`.
     fn is_unsized(&self) -> bool {
-        matches!(self.token(), "str" | "dyn" | "impl")
+        let is_module = || self.text[self.end..].trim_start().starts_with("::");
+        matches!(self.token(), "dyn" | "impl") || self.token() == "str" && !is_module()
     }
 
     /// Moves past the bracket at the current token and the one that closes it. Whether
     /// a semicolon is directly within, as in an array that says its length.
     fn group(&mut self) -> Result<bool, ParseError> {
         let mut closers = Vec::new();
-        let mut has_semicolon = false;
+        let (mut has_semicolon, mut begins) = (false, false);
         loop {
-            if closers.len() == 1 && closers[0] == ("`)`", ")") && self.is_unsized() {
+            // In parentheses a type begins behind the first one, and behind each comma.
+            if closers.len() == 1 && closers[0] == ("`)`", ")") && begins && self.is_unsized() {
                 return Err(self.error(A_SIZED_TYPE));
             }
+            begins = matches!(self.token(), "(" | ",");
             has_semicolon |= closers.len() == 1 && self.token() == ";";
             match self.token() {
                 "(" => closers.push(("`)`", ")")),

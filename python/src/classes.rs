@@ -243,13 +243,14 @@ impl Classes {
         // Python code may run: it may give the class other bases, and its objects
         // another class.
         let _held = Owned::of(class);
-        let order = class.object(layout::TYPE_MRO).map(Owned::of);
-        let order = order.as_ref().map(|order| order.object().items()).unwrap_or_default();
-        let flags = class.word(layout::TYPE_FLAGS);
-        let version = match flags & IMMUTABLE {
+        let version = match class.word(layout::TYPE_FLAGS) & IMMUTABLE {
             0 => Some(self.version(py, class)),
             _ => None,
         };
+        // What is read from here on holds for this version.
+        let order = class.object(layout::TYPE_MRO).map(Owned::of);
+        let order = order.as_ref().map(|order| order.object().items()).unwrap_or_default();
+        let flags = class.word(layout::TYPE_FLAGS);
         let known = self.find(class.address());
         if known.is_some_and(|known| known.version == version) {
             return false;

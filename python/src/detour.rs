@@ -388,6 +388,7 @@ impl Behind {
         let tuple = bag.hold(parameters::tuple_of(items)?).address();
         self.aim();
         // SAFETY: a function object and an exact tuple.
-        Owned::from_new(unsafe { hook::ctypes_call()(self.relay.address(), tuple, 0) })
+        let call = || unsafe { hook::ctypes_call()(self.relay.address(), tuple, 0) };
+        Owned::from_new(levels::deeper(call))
     }
 }

@@ -67,9 +67,10 @@ pub(crate) unsafe fn call(callable: u64, args: *const u64, nargsf: u64) -> u64 {
 /// # Safety
 /// Both are objects.
 pub(crate) unsafe fn call_one(callable: u64, argument: u64) -> u64 {
-    let args = [0, argument];
+    let mut args = [0, argument];
+    let first = args.as_mut_ptr().wrapping_add(1);
     // SAFETY: there is one argument, with the slot before it to lend.
-    unsafe { call(callable, args[1..].as_ptr(), 1 | capi::ARGUMENTS_OFFSET) }
+    unsafe { call(callable, first, 1 | capi::ARGUMENTS_OFFSET) }
 }
 
 /// Whether calls of a callable count themselves: it is a Python function, a method

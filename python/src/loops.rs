@@ -89,9 +89,7 @@ fn prepare(py: Python<'_>, given: &[Bound<'_, PyAny>; 5]) -> PyResult<Option<Nat
     let [function, columns, same, count, out] = given;
     report::function("map", function)?;
     let function = handle(function);
-    // Else a `__call__` of its class makes the calls.
-    let is_ours = hook::is_installed() && hook::accepts_vectorcall(function);
-    let Some(runtime) = runtime().filter(|_| is_ours) else { return Ok(None) };
+    let Some(runtime) = runtime().filter(|_| hook::is_installed()) else { return Ok(None) };
     let count = count.extract::<usize>()?;
     let mut read = Vec::new();
     for (column, same) in columns.cast::<PyTuple>()?.iter().zip(same.cast::<PyTuple>()?) {
@@ -107,6 +105,10 @@ fn prepare(py: Python<'_>, given: &[Bound<'_, PyAny>; 5]) -> PyResult<Option<Nat
             None => return Ok(None),
         },
     };
+    // Else a `__call__` of its class makes the calls. Columns may have run Python code.
+    if !hook::is_installed() || !hook::accepts_vectorcall(function) {
+        return Ok(None);
+    }
     Ok(Native::new(py, runtime, function, (read, count), view))
 }
 

@@ -22,6 +22,7 @@ use crate::classes::{Classes, Family};
 use crate::declare::info;
 use crate::kinds::Kinds;
 use crate::layout::{self, Layout};
+use crate::levels;
 use crate::raw::{Bag, Object, Owned};
 use crate::refusals;
 use crate::runtime::runtime;
@@ -246,8 +247,8 @@ fn value_of(arg: Object) -> Option<Owned> {
         PyString::intern(py, "__ctypes_from_outparam__").into_ptr() as u64
     });
     // SAFETY: an object, a str, and the end.
-    let value = unsafe { capi::PyObject_CallMethodObjArgs(arg.address(), name, 0_u64) };
-    Owned::from_new(value)
+    let ask = || unsafe { capi::PyObject_CallMethodObjArgs(arg.address(), name, 0_u64) };
+    Owned::from_new(levels::deeper(ask))
 }
 
 /// What `errcheck` gives; none with an exception set.

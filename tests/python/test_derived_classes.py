@@ -177,6 +177,35 @@ def test_metaclasses(metaclass):
     compare(scenario)
 
 
+def test_a_resolution_order_that_leaves_the_base_out():
+    """Destructors go up the bases that a class has, whatever its own order of them says."""
+
+    def scenario():
+        events = []
+
+        class Meta(type(Structure)):
+            leaves_out = None
+
+            def mro(cls):
+                return [one for one in super().mro() if one is not Meta.leaves_out]
+
+        base = Meta("Base", (Structure,), {"_fields_": [("x", c_long)]})
+        use(base)
+
+        def finaliser(_):
+            events.append("finaliser")
+            Meta("Further", (base,), {})
+
+        Meta.leaves_out = base
+        instance = Meta("Derived", (base,), {"_fields_": [("y", c_long)], "__del__": finaliser})()
+        Meta.leaves_out = None
+        told = watch(events, instance, "instance")
+        del instance
+        return [*events, told() is None, len(use(base))]
+
+    compare(scenario)
+
+
 def test_bases_that_are_assigned():
     """A class gets other bases, while there are instances of it, and while one of them dies."""
 

@@ -44,6 +44,8 @@ fn rust_pointers() {
         "*const Vec<Box<[u8; 4]>, A>",
         "*const (u8, fn(i32) -> i32)",
         "*mut [unknown; 3]",
+        "*const std::str::Utf8Error",
+        "*const (&str, *const dyn A)",
         "*const unsigned char",
         "*mut ()",
         "*mut a::b<c>::d",

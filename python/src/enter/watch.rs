@@ -37,7 +37,9 @@ pub(super) fn check(runtime: &Runtime, call: &Frame<u64>) {
     if let Some(checks) = &runtime.checks
         && let Some(site) = runtime.site(call.this)
     {
-        checks.call(runtime, &site, call);
+        // SAFETY: the function object that is being called.
+        let function = unsafe { Object::at(call.this) };
+        detour::keep_aim(function, || checks.call(runtime, &site, call));
     }
 }
 

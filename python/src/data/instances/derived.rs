@@ -141,7 +141,11 @@ unsafe extern "C-unwind" fn set_bases(class: u64, value: u64, closure: u64) -> c
     status
 }
 
-/// Puts the destructors of all bases of a class back.
+/// Puts the destructors of all bases of a class back: of those that are looked at
+/// for attributes, and of those that destructors go up, which a method resolution
+/// order of the class's own may leave out.
 fn put_back_bases(class: Object) {
     class.order().into_iter().filter(|base| *base != class).for_each(put_back);
+    let above = |base: &Object| base.object(TYPE_BASE);
+    std::iter::successors(class.object(TYPE_BASE), above).for_each(put_back);
 }
