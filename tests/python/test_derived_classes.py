@@ -190,7 +190,10 @@ def test_a_resolution_order_that_leaves_the_base_out():
                 return [one for one in super().mro() if one is not Meta.leaves_out]
 
         base = Meta("Base", (Structure,), {"_fields_": [("x", c_long)]})
-        use(base)
+        # Calls of a class of the program's own metaclass are left to CPython, but parts are not.
+        holder = type("Holder", (Structure,), {"_fields_": [("base", base)]})()
+        for _ in range(50):
+            holder.base, base()
 
         def finaliser(_):
             events.append("finaliser")
@@ -201,7 +204,8 @@ def test_a_resolution_order_that_leaves_the_base_out():
         Meta.leaves_out = None
         told = watch(events, instance, "instance")
         del instance
-        return [*events, told() is None, len(use(base))]
+        kept = [holder.base for _ in range(20)]
+        return [*events, told() is None, len(kept)]
 
     compare(scenario)
 
