@@ -211,9 +211,10 @@ def test_threads_of_c_at_the_end_of_the_process(turn):
     assert finished.stdout == "True\n" and finished.returncode in (0, -signal.SIGSEGV), finished
 
 
+@pytest.mark.stubs
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
 def test_calls_of_what_was_dropped_when_the_process_ends(when):
-    """They give zero, to a thread of C and to the one that ends the process."""
+    """They give zero, to a thread of C and to the one that ends the process; without trampolines they are lost, as with ctypes."""
     run("""
     # A cast would tie the function object to itself.
     address, seen = ctypes.c_void_p.from_buffer_copy(function), (c_int * 2)(5, 5)
