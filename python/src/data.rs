@@ -79,8 +79,8 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
         places.extend(items::places(py)?);
         if data.adopts() {
             places.extend(constructors::places(py)?);
-            places.extend(instances::derived::places(py)?);
         }
+        places.extend(instances::derived::places(py)?);
     }
     places.extend(libraries::places(py)?);
     Ok(places)
