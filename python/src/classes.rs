@@ -20,22 +20,17 @@ use crate::declare::{Kind, info, named};
 use crate::instance;
 use crate::kinds::{Kinds, handle};
 use crate::layout::{self, Layout};
-use crate::raw::{Object, Objects, Owned};
+use crate::raw::{INT_SUBCLASS, Object, Objects, Owned};
 use crate::records;
 
 /// The flag of types that cannot be modified.
 const IMMUTABLE: u64 = 1 << 8;
 /// The flag of types that were made at run time.
 const HEAP_TYPE: u64 = 1 << 9;
-/// The flag of classes that derive from `int`, as CPython asks for it: a method
-/// resolution order of a class's own may tell another tale.
-const INT_SUBCLASS: u64 = 1 << 24;
 /// The flags of classes that derive from one of eight built-in ones.
 const BUILTIN_SUBCLASS: u64 = 0xff << 24;
 /// Classes that are remembered at most.
 const MOST_CLASSES: usize = 10_000;
-/// The flag of metaclasses.
-pub(crate) const TYPE_SUBCLASS: u64 = 1 << 31;
 
 /// What ctypes does with an instance of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,9 +325,7 @@ impl Classes {
     /// Whether ctypes sees nothing but a callable in an object: neither a class
     /// of its own, nor one whose metaclass is no stock one.
     pub(crate) fn is_callable_alone(&self, object: Object) -> bool {
-        let class = object.class();
-        let is_type = class.word(layout::TYPE_FLAGS) & TYPE_SUBCLASS != 0;
-        !is_type || class.address() == self.landmarks.type_class
+        !object.is_type() || object.class().address() == self.landmarks.type_class
     }
 
     /// The class's version, given to it now if it has none; 0 if it gets none.

@@ -300,10 +300,7 @@ fn call_one(converter: u64, argument: Object) -> Option<Owned> {
 
 /// Whether an object is of a class that derives from int.
 fn is_odd_int(object: Object) -> bool {
-    let Some(runtime) = runtime() else { return false };
-    let (class, int) = (object.class().address(), runtime.known.classes.int().address);
-    // SAFETY: two classes.
-    class != int && unsafe { capi::PyType_IsSubtype(class, int) } != 0
+    object.is_int() && runtime().is_some_and(|runtime| !runtime.known.classes.is_exact_int(object))
 }
 
 /// The number of an int, which is given up, as ctypes gives it up once it has read

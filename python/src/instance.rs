@@ -74,6 +74,7 @@ pub(crate) fn copy(instance: Object) -> Option<Owned> {
 }
 
 /// Whether the end of an instance of `class` may run code of the program's.
+#[inline(always)]
 pub(crate) fn has_finaliser(class: Object) -> bool {
     class.word(TYPE_FINALIZE) | class.word(TYPE_DEL) != 0
 }

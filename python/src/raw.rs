@@ -98,6 +98,17 @@ impl Object {
         self.object(TYPE_MRO).map(Object::items).unwrap_or_default()
     }
 
+    /// Whether it is a class.
+    pub(crate) fn is_type(self) -> bool {
+        self.class().word(TYPE_FLAGS) & TYPE_SUBCLASS != 0
+    }
+
+    /// Whether it is an int, or of a class that derives from that, as CPython asks
+    /// for it: a method resolution order of a class's own may tell another tale.
+    pub(crate) fn is_int(self) -> bool {
+        self.class().word(TYPE_FLAGS) & INT_SUBCLASS != 0
+    }
+
     /// Whether it is a tuple, or of a class that derives from that.
     pub(crate) fn is_tuple(self) -> bool {
         self.class().word(TYPE_FLAGS) & TUPLE_SUBCLASS != 0
@@ -115,8 +126,10 @@ impl Object {
     }
 }
 
-/// The flag of classes that derive from `tuple`.
+/// The flags of classes that derive from `int`, from `tuple`, and from `type`.
+pub(crate) const INT_SUBCLASS: u64 = 1 << 24;
 const TUPLE_SUBCLASS: u64 = 1 << 26;
+const TYPE_SUBCLASS: u64 = 1 << 31;
 
 /// A few objects, as the items of a tuple.
 pub(crate) type Objects = SmallVec<[Object; 8]>;

@@ -4,7 +4,7 @@ instances are seen as under plain ctypes.
 
 import threading
 import weakref
-from ctypes import POINTER, Array, Structure, Union, c_int, c_long, c_void_p
+from ctypes import POINTER, Array, Structure, Union, _Pointer, c_int, c_long, c_void_p
 
 import pytest
 from conftest import compare, observe, python
@@ -46,6 +46,13 @@ def make_base(kind):
     return base
 
 
+def derive(base, name="Derived", **attributes):
+    """A class that derives from one of any kind; classes of pointers have to say again what they point to."""
+    if issubclass(base, _Pointer):
+        attributes["_type_"] = base._type_
+    return type(base)(name, (base,), attributes)
+
+
 def use(base):
     """Makes instances and drops them, so that the class is a hot one."""
     for _ in range(50):
@@ -70,10 +77,7 @@ def test_order(kind):
         events = []
         base = make_base(kind)
 
-        class Derived(base):
-            if kind == "pointer":
-                _type_ = base._type_
-
+        Derived = derive(base)
         for name in ("first", "second"):
             instance = Derived()
             told = watch(events, instance, name)
@@ -92,23 +96,18 @@ def test_finalisers_that_let_others_die(kind):
         events = []
         base = make_base(kind)
 
-        class Other(base):
-            if kind == "pointer":
-                _type_ = base._type_
+        Other = derive(base, "Other")
 
-        class Derived(base):
-            if kind == "pointer":
-                _type_ = base._type_
+        def finaliser(_):
+            events.append("finaliser")
+            if events.count("finaliser") < 4:
+                for one in (Other(), base(), Derived()):
+                    told = watch(events, one, type(one).__name__)
+                    del one
+                    events.append(told() is None)
+                use(base)
 
-            def __del__(self):
-                events.append("finaliser")
-                if events.count("finaliser") < 4:
-                    for one in (Other(), base(), Derived()):
-                        told = watch(events, one, type(one).__name__)
-                        del one
-                        events.append(told() is None)
-                    use(base)
-
+        Derived = derive(base, __del__=finaliser)
         instance = Derived()
         told = watch(events, instance, "outermost")
         del instance

@@ -2,6 +2,7 @@
 //! else to CPython's.
 
 use super::*;
+use crate::instance;
 use crate::layout::OB_COUNT;
 
 /// How many destructors may run within each other. Beyond them CPython's are
@@ -17,7 +18,8 @@ impl Class {
     #[inline(always)]
     fn is_bare(&self, stock: &Stock, instance: Object, class: Object) -> bool {
         let weak = Field::new("weak", self.weak.load(Relaxed) as i32, Mem::I64);
-        class.word(TYPE_FINALIZE) | class.word(TYPE_DEL) | instance.word(weak) == 0
+        !instance::has_finaliser(class)
+            && instance.word(weak) == 0
             && (instance.word(DICT) | instance.word(VALUES) == 0 || stock.clear_dict.is_some())
     }
 

@@ -12,7 +12,6 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::*;
-use crate::classes::TYPE_SUBCLASS;
 use crate::hook::{self, Original, Place};
 use crate::instance::{KINDS, metaclasses};
 use crate::kinds::handle;
@@ -125,8 +124,7 @@ unsafe extern "C-unwind" fn set_bases(class: u64, value: u64, closure: u64) -> c
         // SAFETY: CPython calls with a class and an object, or null to delete.
         let value = unsafe { Object::at(value) };
         let bases = if value.is_tuple() { value.items() } else { raw::Objects::new() };
-        let is_class = |base: &Object| base.class().word(TYPE_FLAGS) & TYPE_SUBCLASS != 0;
-        bases.into_iter().filter(is_class).for_each(put_back);
+        bases.into_iter().filter(|base| base.is_type()).for_each(put_back);
     }
     // SAFETY: kept from the table in which ours stands.
     let original = unsafe { std::mem::transmute::<usize, Setter>(SET_BASES.address() as usize) };
@@ -134,8 +132,12 @@ unsafe extern "C-unwind" fn set_bases(class: u64, value: u64, closure: u64) -> c
     let status = unsafe { original(class, value, closure) };
     // SAFETY: as above.
     put_back_bases(unsafe { Object::at(class) });
-    // SAFETY: two classes.
-    if data().is_some_and(|data| unsafe { capi::PyType_IsSubtype(class, data.base) } != 0) {
+    let is_of_ctypes = |data: &Data| {
+        // SAFETY: two classes.
+        let derives = unsafe { capi::PyType_IsSubtype(class, data.base) };
+        derives != 0
+    };
+    if status == 0 && data().is_some_and(is_of_ctypes) {
         hook::forget_all();
     }
     status
