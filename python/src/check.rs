@@ -96,6 +96,9 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
     let capsule = PyCapsule::new_with_value(py, 7_u64, c"hotcall").map_err(fail)?;
     let pointer = capsule.pointer_checked(Some(c"hotcall")).map_err(fail)?.as_ptr() as u64;
     row("capsule.pointer", handle(&capsule).word(layout::CAPSULE_POINTER), pointer)?;
+    let tuple = pyo3::types::PyTuple::new(py, [&capsule]).map_err(fail)?;
+    row("tuple.size", handle(tuple.as_any()).word(layout::TUPLE_SIZE), 1)?;
+    row("tuple.first", handle(tuple.as_any()).word(layout.tuple_first), capsule.as_ptr() as u64)?;
     let bytes = pyo3::types::PyBytes::new(py, b"xyz");
     row("bytes.size", handle(bytes.as_any()).word(layout::BYTES_SIZE), 3)?;
     row("bytes.first", handle(bytes.as_any()).word(layout::BYTES_FIRST), u64::from(b'x'))

@@ -1,5 +1,5 @@
-//! The entry points that CPython calls: the call slot, and the generic path
-//! at the end of each chain of stubs.
+//! The entry points that CPython calls: the call slot (`slot`), and the generic
+//! path at the end of each chain of stubs.
 //!
 //! A thread that CPython ends, at finalisation, is unwound through whatever
 //! it is in. So all that CPython calls here, and all that is called from here,
@@ -15,6 +15,7 @@
 mod compile;
 mod forward;
 mod learn;
+mod slot;
 mod watch;
 
 use std::sync::Arc;
@@ -23,21 +24,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use hotcall::Machine;
 use hotcall_tracer::{Live, Plan, Recorder, Refusal, Tier};
 use pyo3::Python;
-use smallvec::SmallVec;
 
 use self::compile::compile;
 pub(crate) use self::forward::call_ctypes;
 use self::forward::forward;
 use self::learn::learn;
-use crate::capi;
+pub(crate) use self::slot::tp_call;
 use crate::declare::Declaration;
 use crate::detour::{self, Key};
+use crate::entries;
 use crate::errno;
 use crate::gil::Policy;
 use crate::heat;
 use crate::helpers;
 use crate::hook;
-use crate::layout::CDATA_ENTRY;
 use crate::options::Log;
 use crate::profile::{self, Maker};
 use crate::raw::Object;
@@ -52,48 +52,9 @@ pub(crate) type Vectorcall =
 /// A type's call slot.
 pub(crate) type Call = unsafe extern "C-unwind" fn(this: u64, args: u64, kwargs: u64) -> u64;
 
-/// The call slot of function classes: counts cold calls, which ctypes makes,
-/// and sends warm functions through their entry from then on.
-pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64) -> u64 {
-    match runtime().filter(|runtime| runtime.is_watched()) {
-        Some(runtime) => watch::timed(runtime, this, || call_slot(this, args, kwargs)),
-        None => call_slot(this, args, kwargs),
-    }
-}
-
-/// What the call slot does.
-fn call_slot(this: u64, args: u64, kwargs: u64) -> u64 {
-    let Some(runtime) = runtime() else {
-        // SAFETY: the arguments that CPython gave us.
-        return unsafe { hook::ctypes_call()(this, args, kwargs) };
-    };
-    if hook::is_installed() && has_no_keywords(kwargs) && runtime.is_warm(this) {
-        let items = items(args);
-        if runtime.checks.is_some() {
-            // It may run other threads: the entry is looked up behind it.
-            watch::check_warm(runtime, this, &items, args);
-        }
-        if let Some((entry, style)) = warm_entry(runtime, this) {
-            let last = if style == Style::Tuple { args } else { 0 };
-            // SAFETY: the arguments of this call, held by their tuple.
-            return unsafe { entry(this, items.as_ptr() as u64, items.len() as u64, last) };
-        }
-    }
-    runtime.count_ctypes();
-    // SAFETY: the arguments that CPython gave us.
-    unsafe { hook::ctypes_call()(this, args, kwargs) }
-}
-
-/// Whether a call's keyword arguments, null or a dict, are none. A wrapper with
-/// `**keywords` passes an empty dict.
-fn has_no_keywords(kwargs: u64) -> bool {
-    // SAFETY: CPython passes an exact dict.
-    kwargs == 0 || unsafe { capi::PyDict_Size(kwargs) } == 0
-}
-
 /// What the last word is that an entry gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Style {
+pub(crate) enum Style {
     /// The names of keyword arguments, or null.
     Vectorcall,
     /// The tuple of arguments, for `errcheck`. CPython never enters such a
@@ -135,17 +96,13 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
     if let Some((refusal, calls)) = still_declined(&site, this) {
         runtime.count_refusal(refusal);
         runtime.decline(this, calls);
-        // SAFETY: without an entry CPython calls the call slot.
-        unsafe { function.set(CDATA_ENTRY, 0) };
+        entries::clear(function);
         return None;
     }
     let entry = entry_of(&site);
     let style = Style::of(&site);
-    if style == Style::Vectorcall {
-        let kept = if runtime.is_watched() { watch::watched } else { entry };
-        // SAFETY: an entry for objects of this class.
-        unsafe { function.set(CDATA_ENTRY, kept as usize as u64) };
-    }
+    let is_watched = style == Style::Vectorcall && runtime.is_watched();
+    entries::keep(function, style, if is_watched { watch::watched } else { entry });
     Some((entry, style))
 }
 
@@ -241,9 +198,7 @@ fn go_on(call: &Frame<u64>, style: Style, lessons: u32) -> u64 {
     outcome.unwrap_or_else(|refusal| {
         if declined(&site).is_some() {
             // SAFETY: the function object that is being called.
-            let function = unsafe { Object::at(call.this) };
-            // SAFETY: without an entry CPython calls the call slot.
-            unsafe { function.set(CDATA_ENTRY, 0) };
+            entries::clear(unsafe { Object::at(call.this) });
         }
         if refusal == refusals::CLASS {
             // The declaration is another one now: the next call reads it.
@@ -259,11 +214,16 @@ fn go_on(call: &Frame<u64>, style: Style, lessons: u32) -> u64 {
 pub(crate) fn start_over(site: &CallSite, function: u64) {
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(function) };
-    if ![0, watch::watched as Vectorcall as usize as u64].contains(&function.word(CDATA_ENTRY)) {
-        let generic = Style::of(site).generic() as usize as u64;
-        // SAFETY: an entry for objects of this class.
-        unsafe { function.set(CDATA_ENTRY, generic) };
+    let style = Style::of(site);
+    if stub_entry(function, style).is_some() {
+        entries::keep(function, style, style.generic());
     }
+}
+
+/// The entry that a function has, but for the one that watches it.
+fn stub_entry(function: Object, style: Style) -> Option<u64> {
+    entries::of(function, style)
+        .filter(|&word| word != watch::watched as Vectorcall as usize as u64)
 }
 
 /// Makes a detour that the rules lack; false if there is no memory.
@@ -286,17 +246,14 @@ fn make_detour(runtime: &Runtime, site: &CallSite, call: &Frame<u64>, key: Key) 
 
 /// The site's entry, if the function still has an older one; it gets it now.
 fn newer_entry(site: &CallSite, this: u64) -> Option<Vectorcall> {
-    let entry = entry_of(site);
+    let (entry, style) = (entry_of(site), Style::of(site));
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(this) };
-    let current = function.word(CDATA_ENTRY);
-    let watched = watch::watched as Vectorcall as usize as u64;
-    if [0, watched, entry as usize as u64].contains(&current) {
+    if stub_entry(function, style)? == entry as usize as u64 {
         return None;
     }
-    // SAFETY: an entry for objects of this class.
-    unsafe { function.set(CDATA_ENTRY, entry as usize as u64) };
-    (entry as usize != Style::of(site).generic() as usize).then_some(entry)
+    entries::keep(function, style, entry);
+    (entry as usize != style.generic() as usize).then_some(entry)
 }
 
 /// Makes the call by the rules, or says why ctypes makes it.
@@ -388,12 +345,4 @@ fn record(
         Made::Here(result) => Made::Here(result.word),
         Made::Elsewhere(result) => Made::Elsewhere(result.word),
     })
-}
-
-/// The items of a call's tuple of arguments.
-fn items(tuple: u64) -> SmallVec<[u64; 8]> {
-    // SAFETY: CPython passes an exact tuple.
-    let size = unsafe { capi::PyTuple_Size(tuple) };
-    // SAFETY: the index is within the tuple's size.
-    (0..size).map(|index| unsafe { capi::PyTuple_GetItem(tuple, index) }).collect()
 }

@@ -25,6 +25,7 @@ use crate::boxes;
 use crate::callbacks::thunks::Thunks;
 use crate::data;
 use crate::enter::{Call, tp_call};
+use crate::entries;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_ENTRY};
@@ -293,12 +294,10 @@ impl Patches {
     }
 }
 
-/// Takes a function's entry away, so that CPython calls the call slot.
+/// Takes the entry of the function at this address away.
 pub(crate) fn clear_entry(function: u64) {
     // SAFETY: functions leave the runtime's table before they are freed.
-    let function = unsafe { Object::at(function) };
-    // SAFETY: null sends CPython to the call slot.
-    unsafe { function.set(CDATA_ENTRY, 0) };
+    entries::clear(unsafe { Object::at(function) });
 }
 
 /// Forgets what is known of all functions.

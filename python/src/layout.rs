@@ -16,6 +16,8 @@ pub(crate) const FLOAT_VALUE: Field = Field::new("float.value", 16, Mem::F64);
 pub(crate) const BYTES_SIZE: Field = Field::new("bytes.size", 16, Mem::I64);
 /// The first byte of a bytes object, as C's `char`.
 pub(crate) const BYTES_FIRST: Field = Field::new("bytes.first", 32, Mem::I8);
+/// How many items a tuple has.
+pub(crate) const TUPLE_SIZE: Field = Field::new("tuple.size", 16, Mem::I64);
 /// The size word of an int; [`Int`] says how to read it.
 pub(crate) const INT_SIZE: Field = Field::new("int.size", 16, Mem::I64);
 /// The least significant digit of an int, 30 bits.
@@ -181,6 +183,8 @@ pub(crate) enum InfoHome {
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     pub(crate) int: Int,
+    /// The first item of a tuple; from 3.14 on its hash is kept before that.
+    pub(crate) tuple_first: Field,
     pub(crate) info_home: InfoHome,
     /// Whether the kind of a reference is a C string.
     pub(crate) reference_tag_is_text: bool,
@@ -219,6 +223,7 @@ impl Layout {
         let word = |name, offset| Field::new(name, first + offset, Mem::I64);
         Some(Layout {
             int: if minor == 11 { Int::Signed } else { Int::Tagged },
+            tuple_first: Field::new("tuple.first", if minor < 14 { 24 } else { 32 }, Mem::I64),
             info_home: home,
             reference_tag_is_text: minor >= 15,
             // The value before it has had room for complex numbers since 3.14.

@@ -30,6 +30,7 @@ mod data;
 mod declare;
 mod detour;
 mod enter;
+mod entries;
 mod errno;
 mod gil;
 mod gil_entry;

@@ -155,6 +155,105 @@ def test_changes_of_classes(fixture_path):
     compare(scenario)
 
 
+def change(library, name, step, choice):
+    """Changes the dictionary of a library, or its class, in one of many ways."""
+    kind, own = type(library), vars(library)
+    return [
+        lambda: setattr(library, name, step),
+        lambda: delattr(library, name),
+        lambda: own.update({name: step}),
+        lambda: own.pop(name, None),
+        lambda: own.setdefault(name, step),
+        lambda: own.__ior__({name: [step]}) and None,
+        lambda: setattr(library, "__dict__", dict(own)),
+        lambda: setattr(library, "__dict__", {**own, name: step}),
+        lambda: setattr(kind, name, step),
+        lambda: delattr(kind, name),
+        lambda: own.clear() or own.update(_name="cleared"),
+        lambda: own.popitem()[0],
+    ][choice]()
+
+
+def test_random_changes(fixture_path, rng):
+    """Names are made anew, so that others get their addresses; there are more than hotcall has room for."""
+    steps = [(rng.randrange(3), rng.randrange(40), rng.randrange(48)) for _ in range(6_000)]
+
+    def scenario():
+        class Library(ctypes.CDLL):
+            pass
+
+        libraries = [ctypes.CDLL(fixture_path), Library(fixture_path), Library(fixture_path)]
+        outcomes = []
+        for step, (which, number, choice) in enumerate(steps):
+            library, name = libraries[which], "".join(["name", str(number)])
+            if choice < 12 and not (which == 0 and choice in (8, 9)):
+                outcomes.append(observe(change, library, name, step, choice)[:2])
+            outcomes.extend(observe(getattr, library, name)[:2] for _ in range(2))
+        for library in libraries:
+            vars(library).update((f"many{number}", number) for number in range(2_000))
+            outcomes.append([getattr(library, f"many{number}") for number in range(2_000)] * 2)
+        held = object()
+        libraries[0].held = held
+        before = sys.getrefcount(held)
+        outcomes.append([libraries[0].held is held for _ in range(9)])
+        outcomes.append(sys.getrefcount(held) - before)
+        libraries[0].held = None
+        outcomes.append(sys.getrefcount(held) - before)
+        return outcomes
+
+    compare(scenario)
+
+
+class Key:
+    """A key that has the hash of a name, and acts when it is compared with that."""
+
+    def __init__(self, name, act):
+        self.name, self.act = name, act
+
+    def __hash__(self):
+        return hash(self.name)
+
+    def __eq__(self, other):
+        return self.act() if other == self.name else NotImplemented
+
+
+def test_keys_that_act(fixture_path):
+    """What is found while the dictionary, or the class, is changed by a comparison."""
+
+    def scenario():
+        class Library(ctypes.CDLL):
+            pass
+
+        library = Library(fixture_path)
+        outcomes = []
+
+        def replace():
+            library.__dict__ = {"_FuncPtr": library._FuncPtr, "_handle": library._handle, "wanted": "new"}
+            return False
+
+        def take():
+            Library.wanted = "of the class"
+            return False
+
+        def fail():
+            raise KeyError("compared")
+
+        for act in (replace, take, fail, lambda: True):
+            key = Key("wanted", lambda: False)
+            vars(library).update({key: "by the key", "".join(["want", "ed"]): "old"})
+            outcomes.append(library.wanted)
+            key.act = act
+            outcomes.extend(observe(getattr, library, "wanted")[:3] for _ in range(3))
+            key.act = lambda: False
+            if "wanted" in vars(Library):
+                del Library.wanted
+            vars(library).clear()
+            vars(library).update(_FuncPtr=ctypes.CDLL(fixture_path)._FuncPtr, _handle=library.__class__(fixture_path)._handle)
+        return outcomes
+
+    compare(scenario)
+
+
 def test_loaders(fixture_path):
     folder, name = os.path.split(fixture_path)
 

@@ -3,7 +3,9 @@
 //!
 //! What stands in for it looks for an attribute that the library's dictionary
 //! has and its class has not, and leaves all others to the slot that it stands
-//! in for. From 3.12 CPython does as much by itself.
+//! in for. What it finds stays true as long as neither class nor dictionary gets
+//! another version ([PEP 509](https://peps.python.org/pep-0509/)), so it is
+//! remembered by the name. From 3.12 CPython does as much by itself.
 //!
 //! CPython sets the slot anew when somebody gives a class, or a base of it,
 //! another `__getattr__` or `__getattribute__`, and sets that of each new class.
@@ -13,20 +15,54 @@
 //! As for the module above.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use hotcall_tracer::{Field, Mem};
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
+use super::table::{Entry, Table};
 use crate::capi;
 use crate::hook::{Original, Place, with_subclasses};
 use crate::kinds::handle;
-use crate::layout::{OB_COUNT, OB_TYPE, TYPE_GETATTRO};
-use crate::raw::Object;
+use crate::layout::{TYPE_GETATTRO, TYPE_VERSION};
+use crate::raw::{self, Object, Owned};
 
 type GetAttr = unsafe extern "C-unwind" fn(this: u64, name: u64) -> u64;
 type FindInType = unsafe extern "C-unwind" fn(class: u64, name: u64) -> u64;
 type FindDict = unsafe extern "C-unwind" fn(this: u64) -> *const u64;
+
+/// The version of a dictionary, which no other dictionary has, nor this one when it
+/// has changed.
+const DICT_VERSION: Field = Field::new("dict.version", 24, Mem::I64);
+
+/// An attribute that was found.
+struct Attribute {
+    /// Its name, which is held: another one may not get its address.
+    name: AtomicU64,
+    /// The version of the class, which does not have it.
+    class: AtomicU32,
+    /// The version of the dictionary, which does, and holds it.
+    dict: AtomicU64,
+    value: AtomicU64,
+}
+
+impl Entry for Attribute {
+    const EMPTY: Attribute = Attribute {
+        name: AtomicU64::new(0),
+        class: AtomicU32::new(0),
+        dict: AtomicU64::new(0),
+        value: AtomicU64::new(0),
+    };
+
+    #[inline(always)]
+    fn address(&self) -> &AtomicU64 {
+        &self.name
+    }
+}
+
+static ATTRIBUTES: Table<Attribute, 256> = Table::new();
 
 static GETATTRO: Original = Original::new();
 
@@ -56,6 +92,9 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     let Some(finders) = finders().filter(|_| py.version_info() < (3, 12)) else {
         return Ok(Vec::new());
     };
+    if !has_versions(py)? {
+        return Ok(Vec::new());
+    }
     // The slot of every class with a `__getattr__` in Python.
     let members = PyDict::new(py);
     members.set_item("__getattr__", py.import("builtins")?.getattr("print")?)?;
@@ -83,12 +122,21 @@ fn classes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
     with_subclasses(vec![ctypes.getattr("CDLL")?, ctypes.getattr("LibraryLoader")?])
 }
 
+/// Whether dictionaries have their versions where they are expected.
+fn has_versions(py: Python<'_>) -> PyResult<bool> {
+    let dict = PyDict::new(py);
+    let version = || handle(dict.as_any()).word(DICT_VERSION);
+    let mut versions = vec![version()];
+    for value in 0..4 {
+        dict.set_item("a", value)?;
+        versions.push(version());
+    }
+    Ok(versions.is_sorted_by(|one, next| one < next) && versions.last() == Some(&version()))
+}
+
 unsafe extern "C-unwind" fn getattr(this: u64, name: u64) -> u64 {
-    if let Some(found) = in_dict(this, name) {
-        // SAFETY: an object that the dictionary has.
-        let object = unsafe { Object::at(found) };
-        // SAFETY: one reference more, as the caller gets it; 3.11 counts them all.
-        unsafe { object.set(OB_COUNT, object.word(OB_COUNT) + 1) };
+    // SAFETY: the object whose attribute is asked for.
+    if let Some(found) = look_up(unsafe { Object::at(this) }, name) {
         return found;
     }
     // SAFETY: kept from the slots in which this function stands.
@@ -97,34 +145,78 @@ unsafe extern "C-unwind" fn getattr(this: u64, name: u64) -> u64 {
     unsafe { original(this, name) }
 }
 
-/// The attribute that an object's dictionary has and its class has not.
+/// A reference to the attribute that an object's dictionary has and its class has not.
 #[inline(always)]
-fn in_dict(this: u64, name: u64) -> Option<u64> {
+fn look_up(object: Object, name: u64) -> Option<u64> {
     let finders = FINDERS.get()?.as_ref()?;
+    let dict = dictionary(finders, object)?;
+    if let Some(known) = ATTRIBUTES.find(name)
+        && known.class.load(Relaxed) == object.class().word(TYPE_VERSION) as u32
+        && known.dict.load(Relaxed) == dict.word(DICT_VERSION)
+    {
+        let value = known.value.load(Relaxed);
+        // SAFETY: the dictionary, unchanged, holds it.
+        raw::hold(unsafe { Object::at(value) });
+        return Some(value);
+    }
+    find(finders, object, name)
+}
+
+/// The dictionary of an object, which may have none.
+#[inline(always)]
+fn dictionary(finders: &Finders, object: Object) -> Option<Object> {
+    // SAFETY: an object.
+    let place = unsafe { (finders.dict)(object.address()) };
+    // SAFETY: null, or where the object keeps its dictionary.
+    let dict = *unsafe { place.as_ref() }?;
+    // SAFETY: the object's dictionary, unless it is null.
+    (dict != 0).then(|| unsafe { Object::at(dict) })
+}
+
+/// Looks for an attribute, and remembers it.
+#[cold]
+#[inline(never)]
+fn find(finders: &Finders, object: Object, name: u64) -> Option<u64> {
     // Others might run Python code when they are compared.
     // SAFETY: the name of an attribute, an object.
     if unsafe { ffi::PyUnicode_CheckExact(name as *mut PyObject) } == 0 {
         return None;
     }
-    // SAFETY: the object whose attribute is asked for.
-    let class = unsafe { Object::at(this) }.word(OB_TYPE);
-    // SAFETY: its class, and a str.
-    if unsafe { (finders.in_type)(class, name) } != 0 {
+    let class = object.class();
+    // SAFETY: a class, and a str.
+    if unsafe { (finders.in_type)(class.address(), name) } != 0 {
         return None;
     }
-    // SAFETY: see above.
-    let place = unsafe { (finders.dict)(this) };
-    // SAFETY: null, or where the object keeps its dictionary.
-    let dict = *unsafe { place.as_ref() }?;
-    if dict == 0 {
-        return None;
-    }
+    let version = class.word(TYPE_VERSION) as u32;
+    // A key of another class may run Python code when it is compared.
+    let dict = Owned::of(dictionary(finders, object)?);
     // SAFETY: a dictionary, and a str.
-    let found = unsafe { capi::PyDict_GetItemWithError(dict, name) };
-    // SAFETY: the GIL is held.
-    if found == 0 && unsafe { capi::PyErr_Occurred() } != 0 {
+    let found = unsafe { capi::PyDict_GetItemWithError(dict.object().address(), name) };
+    if found == 0 {
         // SAFETY: the GIL is held. The original meets the error itself.
         unsafe { capi::PyErr_Clear() };
+        return None;
     }
-    (found != 0).then_some(found)
+    // SAFETY: what the dictionary holds.
+    let found = Owned::of(unsafe { Object::at(found) });
+    if version != 0 {
+        remember(version, dict.object(), name, found.object());
+    }
+    Some(found.into_address())
+}
+
+/// Remembers an attribute that a class of this version does not have and a
+/// dictionary has.
+fn remember(class: u32, dict: Object, name: u64, found: Object) {
+    let place = ATTRIBUTES.room(name);
+    let before = place.name.swap(name, Relaxed);
+    place.class.store(class, Relaxed);
+    place.dict.store(dict.word(DICT_VERSION), Relaxed);
+    place.value.store(found.address(), Relaxed);
+    // SAFETY: the name that was asked for.
+    raw::hold(unsafe { Object::at(name) });
+    if before != 0 {
+        // SAFETY: it was held while it stood in the table.
+        unsafe { raw::release(before) };
+    }
 }

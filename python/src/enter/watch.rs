@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "is called by CPython with raw objects")]
 
+use super::slot::items;
 use super::{Style, entry_of, warm_entry};
 use crate::detour;
 use crate::enter::Vectorcall;
@@ -44,11 +45,11 @@ pub(super) fn check(runtime: &Runtime, call: &Frame<u64>) {
 }
 
 /// Checks a call that came through the call slot, with its tuple of arguments.
-pub(super) fn check_warm(runtime: &Runtime, this: u64, items: &[u64], tuple: u64) {
+pub(super) fn check_warm(runtime: &Runtime, this: u64, tuple: u64) {
     if let Some((_, style)) = warm_entry(runtime, this) {
         let kwnames = if style == Style::Tuple { tuple } else { 0 };
-        let nargsf = items.len() as u64;
-        check(runtime, &Frame { this, args: items.as_ptr() as u64, nargsf, kwnames });
+        let (args, nargsf) = items(&runtime.known, tuple);
+        check(runtime, &Frame { this, args, nargsf, kwnames });
     }
 }
 
