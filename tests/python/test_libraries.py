@@ -254,6 +254,51 @@ def test_keys_that_act(fixture_path):
     compare(scenario)
 
 
+def test_keys_are_compared_once(fixture_path):
+    """How often a key is compared with the name that is looked for, and which error it raises then."""
+
+    def scenario():
+        library = ctypes.CDLL(fixture_path)
+        library.present = 5
+        compared = []
+
+        def count():
+            compared.append(len(compared))
+            if len(compared) > 4:
+                raise KeyError(len(compared))
+            return False
+
+        outcomes = [library.present]
+        for name in ("present", "absent"):
+            vars(library)[Key(name, count)] = 1
+            outcomes += [(observe(getattr, library, name)[:3], len(compared)) for _ in range(4)]
+        return outcomes
+
+    compare(scenario)
+
+
+def test_classes_that_are_replaced():
+    """`ctypes.CDLL` may be something else while hotcall is installed or uninstalled: what was patched is put back."""
+    code = """if True:
+        import ctypes, hotcall
+        from unittest import mock
+        library, slot = ctypes.CDLL, ctypes.c_uint64.from_address(id(ctypes.CDLL) + 144)
+        class Derived(ctypes.CDLL): pass
+        before = slot.value
+        for replacement in (mock.MagicMock(), lambda name: name, Derived, None):
+            for early in (False, True):
+                with mock.patch("ctypes.CDLL", replacement):
+                    hotcall.install() if early else None
+                hotcall.install()
+                with mock.patch("ctypes.CDLL", replacement):
+                    hotcall.uninstall()
+                assert ctypes.CDLL is library and slot.value == before
+        print("put back")
+    """
+    done = python(code)
+    assert done.stdout == "put back\n", done.stderr
+
+
 def test_loaders(fixture_path):
     folder, name = os.path.split(fixture_path)
 

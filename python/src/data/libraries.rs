@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use hotcall_tracer::{Field, Mem};
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
 use super::table::{Entry, Table};
@@ -27,12 +28,17 @@ use crate::capi;
 use crate::hook::{Original, Place, with_subclasses};
 use crate::kinds::handle;
 use crate::layout::{TYPE_GETATTRO, TYPE_VERSION};
-use crate::raw::{self, Object, Owned};
+use crate::raw::{self, Object};
 
 type GetAttr = unsafe extern "C-unwind" fn(this: u64, name: u64) -> u64;
 type FindInType = unsafe extern "C-unwind" fn(class: u64, name: u64) -> u64;
 type FindDict = unsafe extern "C-unwind" fn(this: u64) -> *const u64;
 
+/// The keys of a dictionary, and what kind they are.
+const DICT_KEYS: Field = Field::new("dict.keys", 32, Mem::I64);
+const KEYS_KIND: Field = Field::new("keys.kind", 10, Mem::U8);
+/// The kind of keys that are not all of them exact strs.
+const GENERAL: u64 = 0;
 /// The version of a dictionary, which no other dictionary has, nor this one when it
 /// has changed.
 const DICT_VERSION: Field = Field::new("dict.version", 24, Mem::I64);
@@ -92,7 +98,7 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     let Some(finders) = finders().filter(|_| py.version_info() < (3, 12)) else {
         return Ok(Vec::new());
     };
-    if !has_versions(py)? {
+    if !rows_hold(py)? {
         return Ok(Vec::new());
     }
     // The slot of every class with a `__getattr__` in Python.
@@ -116,14 +122,22 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     Ok(places)
 }
 
-/// `CDLL` and the loader of libraries with all that derive from them.
+/// `CDLL` and the loader of libraries, as they were at first, with all that derive from
+/// them: a program may put something else in their place.
 fn classes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
-    let ctypes = py.import("ctypes")?;
-    with_subclasses(vec![ctypes.getattr("CDLL")?, ctypes.getattr("LibraryLoader")?])
+    static ROOTS: PyOnceLock<Vec<Py<PyAny>>> = PyOnceLock::new();
+    let roots = ROOTS.get_or_try_init(py, || -> PyResult<_> {
+        let ctypes = py.import("ctypes")?;
+        let named = [ctypes.getattr("CDLL")?, ctypes.getattr("LibraryLoader")?];
+        let classes = named.into_iter().filter(|named| handle(named).is_type());
+        Ok(classes.map(Bound::unbind).collect())
+    })?;
+    with_subclasses(roots.iter().map(|root| root.bind(py).clone()).collect())
 }
 
-/// Whether dictionaries have their versions where they are expected.
-fn has_versions(py: Python<'_>) -> PyResult<bool> {
+/// Whether dictionaries have their versions, and the kind of their keys, where they
+/// are expected.
+fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     let dict = PyDict::new(py);
     let version = || handle(dict.as_any()).word(DICT_VERSION);
     let mut versions = vec![version()];
@@ -131,7 +145,17 @@ fn has_versions(py: Python<'_>) -> PyResult<bool> {
         dict.set_item("a", value)?;
         versions.push(version());
     }
-    Ok(versions.is_sorted_by(|one, next| one < next) && versions.last() == Some(&version()))
+    let is_new =
+        versions.is_sorted_by(|one, next| one < next) && versions.last() == Some(&version());
+    let has_strs = is_of_strs(handle(dict.as_any()));
+    dict.set_item(1, 1)?;
+    Ok(is_new && has_strs && !is_of_strs(handle(dict.as_any())))
+}
+
+/// Whether all keys of a dictionary are exact strs: to compare them with one runs no
+/// Python code.
+fn is_of_strs(dict: Object) -> bool {
+    dict.object(DICT_KEYS).is_some_and(|keys| keys.word(KEYS_KIND) != GENERAL)
 }
 
 unsafe extern "C-unwind" fn getattr(this: u64, name: u64) -> u64 {
@@ -173,11 +197,11 @@ fn dictionary(finders: &Finders, object: Object) -> Option<Object> {
     (dict != 0).then(|| unsafe { Object::at(dict) })
 }
 
-/// Looks for an attribute, and remembers it.
+/// Looks for an attribute, and remembers it. No Python code runs that would run again
+/// where it is looked for once more.
 #[cold]
 #[inline(never)]
 fn find(finders: &Finders, object: Object, name: u64) -> Option<u64> {
-    // Others might run Python code when they are compared.
     // SAFETY: the name of an attribute, an object.
     if unsafe { ffi::PyUnicode_CheckExact(name as *mut PyObject) } == 0 {
         return None;
@@ -188,21 +212,19 @@ fn find(finders: &Finders, object: Object, name: u64) -> Option<u64> {
         return None;
     }
     let version = class.word(TYPE_VERSION) as u32;
-    // A key of another class may run Python code when it is compared.
-    let dict = Owned::of(dictionary(finders, object)?);
-    // SAFETY: a dictionary, and a str.
-    let found = unsafe { capi::PyDict_GetItemWithError(dict.object().address(), name) };
+    let dict = dictionary(finders, object).filter(|dict| is_of_strs(*dict))?;
+    // SAFETY: a dictionary, and a str: it cannot fail.
+    let found = unsafe { capi::PyDict_GetItemWithError(dict.address(), name) };
     if found == 0 {
-        // SAFETY: the GIL is held. The original meets the error itself.
-        unsafe { capi::PyErr_Clear() };
         return None;
     }
     // SAFETY: what the dictionary holds.
-    let found = Owned::of(unsafe { Object::at(found) });
+    let found = unsafe { Object::at(found) };
     if version != 0 {
-        remember(version, dict.object(), name, found.object());
+        remember(version, dict, name, found);
     }
-    Some(found.into_address())
+    raw::hold(found);
+    Some(found.address())
 }
 
 /// Remembers an attribute that a class of this version does not have and a
