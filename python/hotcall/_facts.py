@@ -38,7 +38,8 @@ class Refusal:
     advice: str
     """What it means."""
     count: int
-    """How many calls of the function it was counted for; 0 for all of them."""
+    """How many calls of the function it was counted for, until ctypes was left to make others
+    like them unasked; 0 for all of them."""
 
     def __str__(self) -> str:
         """Name, advice, and the count if there is one."""
@@ -85,7 +86,8 @@ class Explanation:
     signature: str | None
     """Its declaration; None if that is refused."""
     refused: Refusal | None
-    """Why none of its calls, or none of its traces, is accepted."""
+    """Why none of its calls, or none of its traces, is accepted; ``not-installed`` where hotcall
+    is not."""
     refusals: tuple[Refusal, ...]
     """The refusals of single calls."""
     shapes: tuple[Shape, ...]
@@ -114,6 +116,8 @@ class Explanation:
             lines.append(f"  loop {number}, {shape.code_bytes} bytes of code, over")
             lines += [f"    {guard}" for guard in shape.guards]
         lines += [f"  not this way, {refusal}" for refusal in self.refusals]
+        if self.refusals and self.tier == "ctypes":
+            lines.append("  so ctypes makes the next calls too, which are not counted here")
         if self.callback:
             lines.append(f"  {self.callback}")
         return "\n".join(lines)

@@ -83,6 +83,18 @@ impl Style {
 /// The entry of a warm function, set now if it has none; none if ctypes makes
 /// its calls.
 fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
+    let site = warm_site(runtime, this)?;
+    let entry = entry_of(&site);
+    let style = Style::of(&site);
+    let is_watched = style == Style::Vectorcall && runtime.is_watched();
+    // SAFETY: the function object that is being called.
+    let function = unsafe { Object::at(this) };
+    entries::keep(function, style, if is_watched { watch::watched } else { entry });
+    Some((entry, style))
+}
+
+/// The site of a warm function; none if ctypes makes its calls.
+fn warm_site(runtime: &Runtime, this: u64) -> Option<Arc<CallSite>> {
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(this) };
     if !hook::accepts_vectorcall(function) {
@@ -99,11 +111,7 @@ fn warm_entry(runtime: &Runtime, this: u64) -> Option<(Vectorcall, Style)> {
         entries::clear(function);
         return None;
     }
-    let entry = entry_of(&site);
-    let style = Style::of(&site);
-    let is_watched = style == Style::Vectorcall && runtime.is_watched();
-    entries::keep(function, style, if is_watched { watch::watched } else { entry });
-    Some((entry, style))
+    Some(site)
 }
 
 /// Why ctypes makes the call of this site at hand, and how many more; none if it

@@ -10,6 +10,7 @@ macro_rules! refusals {
 }
 
 refusals! {
+    NOT_INSTALLED "not-installed" "ctypes makes all calls until hotcall.install() is called.";
     COUNT "argument-count" "The call gives fewer arguments than argtypes declares, or more than 1024.";
     KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";
     PARAMFLAGS "paramflags" "The function was made by a prototype with parameter flags of a kind that ctypes handles, or takes argtypes from its class; set argtypes on the function, to a tuple.";

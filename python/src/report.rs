@@ -11,12 +11,14 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::callbacks;
 use crate::declare::Declaration;
+use crate::gil::Policy;
 use crate::hook;
 use crate::kinds::handle;
 use crate::lending;
 use crate::profile::{Profile, Record};
 use crate::raw::Object;
-use crate::runtime::{CTYPES_CALLS, DEMOTIONS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
+use crate::refusals;
+use crate::runtime::{CTYPES_CALLS, CallSite, DEMOTIONS, INTERPRETER_CALLS, RULE_CALLS, Runtime};
 
 /// What the words of a call are called.
 pub(crate) const ENTRY_WORDS: [&str; 4] = ["function", "args", "nargsf", "kwnames"];
@@ -59,10 +61,11 @@ pub(crate) fn explain<'py>(
         },
     };
     explanation.set_item("tier", if hook::is_installed() { tier } else { "ctypes" })?;
-    explanation.set_item("gil", site.as_ref().map(|site| site.gil.describe()))?;
+    explanation.set_item("gil", site.as_ref().map(|site| policy(runtime, site)))?;
     explanation.set_item("signature", declaration.as_ref().ok().map(signature))?;
     let uncompiled = site.as_ref().and_then(|site| site.site.uncompiled());
-    let refused = declaration.err().or(uncompiled);
+    let waits = (!hook::is_installed()).then_some(refusals::NOT_INSTALLED);
+    let refused = waits.or(declaration.err()).or(uncompiled);
     explanation.set_item("refused", refused.map(|refusal| pair(&refusal)))?;
     let counted = refusals.iter().map(|(refusal, count)| (refusal.name, refusal.advice, *count));
     explanation.set_item("refusals", PyList::new(py, counted)?)?;
@@ -78,6 +81,16 @@ pub(crate) fn explain<'py>(
     explanation.set_item("loops", loops)?;
     explanation.set_item("callback", callbacks::report::explain(py, runtime, function)?)?;
     Ok(explanation)
+}
+
+/// Who has the GIL during the calls of a site, in words.
+fn policy(runtime: &Runtime, site: &CallSite) -> String {
+    match runtime.lending_off() {
+        Some(reason) if site.gil.get() == Policy::Lend => {
+            format!("{}, since {reason}", Policy::Release.name())
+        }
+        _ => site.gil.describe(),
+    }
 }
 
 /// What was compiled on these conditions.

@@ -6,13 +6,14 @@
 
 #![allow(unsafe_code, reason = "is called by CPython with raw objects")]
 
-use super::{Style, Vectorcall, warm_entry, watch};
+use super::{Style, Vectorcall, warm_entry, warm_site, watch};
 use crate::capi;
 use crate::entries;
 use crate::hook;
 use crate::known::Known;
 use crate::layout;
 use crate::raw::Object;
+use crate::refusals;
 use crate::runtime::{Runtime, runtime};
 
 /// The call slot.
@@ -29,10 +30,11 @@ fn call_slot(this: u64, args: u64, kwargs: u64) -> u64 {
         // SAFETY: the arguments that CPython gave us.
         return unsafe { hook::ctypes_call()(this, args, kwargs) };
     };
-    if hook::is_installed()
-        && has_no_keywords(kwargs)
-        && let Some((entry, style)) = entry_in_slot(runtime, this, args)
-    {
+    if !hook::is_installed() {
+        // The slot of a class that was not found when the others were put back.
+    } else if !has_no_keywords(kwargs) {
+        refuse_keywords(runtime, this);
+    } else if let Some((entry, style)) = entry_in_slot(runtime, this, args) {
         let (items, count) = items(&runtime.known, args);
         let last = if style == Style::Tuple { args } else { 0 };
         // SAFETY: the arguments of this call, held by their tuple.
@@ -62,6 +64,17 @@ fn entry_in_slot(runtime: &Runtime, this: u64, args: u64) -> Option<(Vectorcall,
         watch::check_warm(runtime, this, args);
     }
     warm_entry(runtime, this)
+}
+
+/// Counts a call with keyword arguments, which ctypes makes.
+#[cold]
+fn refuse_keywords(runtime: &Runtime, this: u64) {
+    if runtime.is_warm(this)
+        && let Some(site) = warm_site(runtime, this)
+    {
+        site.site.refuse(refusals::KEYWORDS);
+        runtime.count_refusal(refusals::KEYWORDS);
+    }
 }
 
 /// Whether a call's keyword arguments, null or a dict, are none. A wrapper with
