@@ -22,6 +22,8 @@ use crate::refusals;
 pub(crate) const CDECL: u64 = 0x1;
 const PYTHON_API: u64 = 0x4;
 pub(crate) const USE_ERRNO: u64 = 0x8;
+/// It means something on Windows alone.
+const USE_LAST_ERROR: u64 = 0x10;
 /// The bits of `_flags_`; ctypes keeps bits of its own above them.
 pub(crate) const FUNCTION_FLAGS: u64 = 0xff;
 
@@ -230,7 +232,7 @@ impl Reader<'_> {
         let rows = self.layout;
         let own_or = |own, of_class| self.own_or(function, own, of_class);
         let flags = info.word(rows.info_flags) & FUNCTION_FLAGS;
-        if flags & CDECL == 0 || flags & !(CDECL | PYTHON_API | USE_ERRNO) != 0 {
+        if flags & !(PYTHON_API | USE_ERRNO | USE_LAST_ERROR) != CDECL {
             return Err(refusals::FLAGS);
         }
         let args = self.args(self.converters(function))?;

@@ -24,7 +24,7 @@ refusals! {
     TARGET "set-type" "set_type was called for a pointer class since it was looked at.";
     NEW_CLASS "unstable-class" "An argument's class changes, or CPython gives it no version.";
     LONG_DOUBLE "long-double" "A long double does not fit in a word.";
-    FLAGS "calling-convention" "The function has flags other than cdecl, PyDLL and use_errno.";
+    FLAGS "calling-convention" "The function has flags other than cdecl, PyDLL, use_errno and use_last_error.";
     VALUE "argument-value" "An argument is of a type that ctypes converts itself.";
     NARROW "narrow-argument" "Behind the arguments that are declared there are others, and one is narrower than int, or a float: ctypes refuses the call.";
     LARGE_INT "large-int" "An int is given that does not fit: over 53 bits for a floating-point argument, over 60 undeclared.";

@@ -15,9 +15,16 @@ from values import FLOATS
 TIMES = 4
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+ERRNO_FLAVOURS = {
+    **FLAVOURS,
+    "use_last_error": lambda path: ctypes.CDLL(path, use_last_error=True),
+    "use both": lambda path: ctypes.CDLL(path, use_errno=True, use_last_error=True),
+}
+
+
+@pytest.mark.parametrize("flavour", ERRNO_FLAVOURS)
 def test_errno(flavour, fixture_path):
-    library = FLAVOURS[flavour](fixture_path)
+    library = ERRNO_FLAVOURS[flavour](fixture_path)
 
     def scenario():
         get, put, swap, both = (library[name] for name in ["get_errno", "set_errno", "swap_errno", "errno_and"])

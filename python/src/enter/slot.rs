@@ -18,18 +18,19 @@ use crate::runtime::{Runtime, runtime};
 
 /// The call slot.
 pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64) -> u64 {
-    match runtime().filter(|runtime| runtime.is_watched()) {
-        Some(runtime) => watch::timed(runtime, this, || call_slot(this, args, kwargs)),
-        None => call_slot(this, args, kwargs),
-    }
-}
-
-/// What the call slot does.
-fn call_slot(this: u64, args: u64, kwargs: u64) -> u64 {
     let Some(runtime) = runtime() else {
         // SAFETY: the arguments that CPython gave us.
         return unsafe { hook::ctypes_call()(this, args, kwargs) };
     };
+    match runtime.is_watched() {
+        true => watch::timed(runtime, this, || call_slot(runtime, this, args, kwargs)),
+        false => call_slot(runtime, this, args, kwargs),
+    }
+}
+
+/// What the call slot does.
+#[inline]
+fn call_slot(runtime: &Runtime, this: u64, args: u64, kwargs: u64) -> u64 {
     if !hook::is_installed() {
         // The slot of a class that was not found when the others were put back.
     } else if !has_no_keywords(kwargs) {
