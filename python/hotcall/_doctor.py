@@ -47,7 +47,8 @@ def main() -> int:
     )
     if status.stubs_off is not None:
         _say("NO STUBS", status.stubs_off)
-        _say("advice", "calls run in the interpreter; allow executable memory for more speed")
+        remedy = "take out jit=off" if "jit=off" in status.stubs_off else "allow executable memory"
+        _say("advice", f"calls run in the interpreter; {remedy} for more speed")
         return NO_STUBS
     _say("executable memory", "granted; no page is writable and executable at once")
     _say("fields and byref", "on" if status.data else "off")
