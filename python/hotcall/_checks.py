@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from hotcall import _api
 
+_PROCESS = os.getpid()
+"""The process that is checked: neither its children nor what they inherit is shown."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -53,6 +56,11 @@ class Checks:
             f"hotcall: {verdict} to ctypes in {self.stub} calls of stubs"
             f" and {self.interpreter} of the interpreter"
         ]
+        if not self.stub + self.interpreter:
+            lines = [
+                "hotcall: nothing was checked: no warm function was called in this process"
+                " (its children are not counted)"
+            ]
         lines += [f"  {difference}" for difference in self.differences]
         lines += [f"  not checked, {calls} calls: {reason}" for reason, calls in self.unchecked]
         return "\n".join(lines)
@@ -82,10 +90,21 @@ def checks() -> Checks:
 
 def write_at_exit() -> None:
     """Have the outcome shown when this process ends, not when a child of it does."""
-    process = os.getpid()
 
     def write() -> None:
-        if os.getpid() == process and sys.stderr is not None:
+        if os.getpid() == _PROCESS and sys.stderr is not None:
             sys.stderr.write(f"\n{checks()}\n")
 
     atexit.register(write)
+
+
+def differ_in_the_end() -> bool:
+    """Wait for threads and run what is left for the exit; then tell whether there is a difference.
+
+    The interpreter would do both next, in this order, and finds nothing left to do.
+    """
+    shutdown = getattr(sys.modules.get("threading"), "_shutdown", None)
+    if shutdown is not None:
+        shutdown()
+    atexit._run_exitfuncs()
+    return os.getpid() == _PROCESS and bool(checks().differences)

@@ -53,7 +53,9 @@ def _summary(report: Report) -> list[str]:
     made, stats = totals(report), report.stats
     lines = [
         f"{sum(made)} calls of {len(report.functions)} foreign functions"
-        f" in {report.seconds:.2f} s, {share(made[0], sum(made))} of them in stubs",
+        f" in {report.seconds:.2f} s, {share(made[0], sum(made))} of them in stubs"
+        if sum(made) or not report.timed
+        else _report.NO_CALLS,
         f"code memory: {stats['code_bytes']} bytes in {stats['stubs']} stubs,"
         f" of {stats['code_capacity']} that there may be",
         *str(report.status).splitlines(),

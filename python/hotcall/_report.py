@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -192,6 +193,9 @@ MEASURED = (
     " one that is not."
 )
 
+NO_CALLS = "no foreign function was called in this process; calls of its children are not counted"
+"""What there is to say of a report without calls."""
+
 
 def _head(report: Report) -> list[str]:
     if report.status.off:
@@ -202,6 +206,8 @@ def _head(report: Report) -> list[str]:
         for at, (maker, count) in enumerate(zip(MAKERS, made, strict=True))
     )
     lines = [f"hotcall: {sum(made)} calls of {len(report.functions)} foreign functions: {calls}"]
+    if report.timed and not sum(made):
+        lines = [f"hotcall: {NO_CALLS}"]
     if report.status.stubs_off:
         lines.append(f"stubs are off: {report.status.stubs_off}")
     if not report.timed:
@@ -264,14 +270,8 @@ def _tail(report: Report) -> list[str]:
     )
     if report.timed:
         lines.append("")
-        lines += _wrapped(MEASURED)
+        lines += textwrap.wrap(MEASURED, 100)
     return lines
-
-
-def _wrapped(text: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 100)
 
 
 _names: dict[object, str] = {}
@@ -305,6 +305,9 @@ def write_at_exit(*, to_stderr: bool, page: str | None) -> None:
     import atexit
     import os
 
+    # Now: at the end the program may have a module of its own where this one would be found.
+    from hotcall import _page
+
     process = os.getpid()
 
     def write() -> None:
@@ -315,6 +318,6 @@ def write_at_exit(*, to_stderr: bool, page: str | None) -> None:
             sys.stderr.write(f"\n{made}\n")
         if page is not None:
             with open(page, "w", encoding="utf-8") as file:
-                file.write(made.html())
+                file.write(_page.page(made))
 
     atexit.register(write)
