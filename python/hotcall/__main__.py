@@ -11,6 +11,7 @@ USAGE = """\
 usage: python -m hotcall [OPTION]... SCRIPT [ARGUMENT]...
        python -m hotcall [OPTION]... -m MODULE [ARGUMENT]...
        python -m hotcall [OPTION]... -c CODE [ARGUMENT]...
+       python -m hotcall [OPTION]... [- [ARGUMENT]...] < SCRIPT
        python -m hotcall doctor
 
 Runs a program as python itself would, with its ctypes calls accelerated.
@@ -23,11 +24,16 @@ options:
                  and show the differences at the end; with one, the exit status
                  of a program that succeeds is 70
   -o NAME=VALUE  an option as in the environment variable HOTCALL
+  --             the end of the options
   -h, --help     show this text
+  --version      show the version of hotcall
 """
 
 DIFFERENT = 70
 """The exit status of a program that succeeded but for a difference that was found."""
+
+_FLAGS = ("--report", "--check", "-h", "--help", "--version")
+_WITH_VALUE = ("--html", "-o", "-m", "-c")
 
 
 class _Usage(Exception):
@@ -36,19 +42,35 @@ class _Usage(Exception):
 
 def main(arguments: list[str]) -> None:
     """Do what the command line asks for; it ends the process as the program does."""
+    # Modules beside the program are not for us.
+    from hotcall import _run
+
+    _run.leave_path()
     if arguments == ["doctor"]:
         from hotcall import _doctor
 
         raise SystemExit(_doctor.main())
     try:
         options, way, target, rest = _parse(arguments)
-        given = [os.environ.get("HOTCALL", ""), *options.native]
         if _api._native is not None:
-            _api._native.configure(",".join(filter(None, given)))
+            _api._native.configure(options.settings())
+        if options.page is not None:
+            options.page = _writable(options.page)
     except (_Usage, ValueError) as error:
         sys.stderr.write(f"hotcall: {error}\n{USAGE}")
         raise SystemExit(2) from None
-    _run(options, way, target, rest)
+    _start(options)
+    run = {"script": _run.script, "-m": _run.module, "-c": _run.text, "-": _run.standard_input}[way]
+    try:
+        run(target, rest)
+    except SystemExit as end:
+        if not options.check or end.code not in (None, 0):
+            raise
+    if options.check:
+        from hotcall import _checks
+
+        if _checks.differ_in_the_end():
+            raise SystemExit(DIFFERENT)
 
 
 class _Options:
@@ -60,62 +82,89 @@ class _Options:
         self.page: str | None = None
         self.check = False
 
+    def set(self, name: str, value: str) -> None:
+        """Note an option; one that asks for a text is answered at once."""
+        if name == "--report":
+            self.report = True
+        elif name == "--html":
+            self.page = value
+        elif name == "--check":
+            self.check = True
+        elif name == "-o":
+            self.native.append(value)
+        else:
+            sys.stdout.write(f"hotcall {_version()}\n" if name == "--version" else USAGE)
+            raise SystemExit(0)
+
+    def settings(self) -> str:
+        """The options of the native module; of two that contradict each other the later holds."""
+        timed = self.report or self.page is not None
+        given = [os.environ.get("HOTCALL"), "check=1" if self.check else "", *self.native]
+        return ",".join(filter(None, [*given, "profile=1" if timed else ""]))
+
 
 def _parse(arguments: list[str]) -> tuple[_Options, str, str, list[str]]:
     """Give the options, how the program is given, the program, and its arguments."""
     options, left = _Options(), list(arguments)
-
-    def value(name: str) -> str:
-        if not left:
-            raise _Usage(f"{name} wants an argument")
-        return left.pop(0)
-
-    while left:
+    while left and left[0].startswith("-") and left[0] != "-":
         word = left.pop(0)
-        if word in ("-m", "-c"):
-            return options, word, value(word), left
-        if word in ("-h", "--help"):
-            sys.stdout.write(USAGE)
-            raise SystemExit(0)
-        if word == "--report":
-            options.report = True
-        elif word == "--html":
-            options.page = value(word)
-        elif word == "--check":
-            options.check = True
-        elif word == "-o":
-            options.native.append(value(word))
-        elif word.startswith("-"):
+        if word == "--":
+            break
+        name, value = _split(word)
+        if name in _WITH_VALUE:
+            if value is None and not left:
+                raise _Usage(f"{name} wants an argument")
+            value = left.pop(0) if value is None else value
+        elif name not in _FLAGS or value is not None:
             raise _Usage(f"unknown option {word}")
-        else:
-            return options, "script", word, left
-        if options.report or options.page is not None:
-            options.native.append("profile=1")
-        if word == "--check":
-            options.native.insert(0, "check=1")
-    raise _Usage("no program")
+        if name in ("-m", "-c"):
+            return options, name, value or "", left
+        options.set(name, value or "")
+    if left and left[0] != "-":
+        return options, "script", left[0], left[1:]
+    if sys.stdin is not None and sys.stdin.isatty():
+        raise _Usage("no program")
+    return options, "-", "".join(left[:1]), left[1:]
 
 
-def _run(options: _Options, way: str, target: str, rest: list[str]) -> None:
-    from hotcall import _checks, _report, _run
+def _split(word: str) -> tuple[str, str | None]:
+    """Split an option from the value that is attached to it, if there is one."""
+    if word.startswith("--"):
+        name, sign, value = word.partition("=")
+        return name, value if sign else None
+    return word[:2], word[2:] or None
 
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("hotcall")
+
+
+def _writable(path: str) -> str:
+    """Give the file's place wherever the program may go; what is in it stays for now."""
+    try:
+        with open(path, "a", encoding="utf-8"):
+            return os.path.realpath(path)
+    except OSError as error:
+        raise _Usage(f"cannot write {path}: {error.strerror}") from None
+
+
+def _start(options: _Options) -> None:
+    """Install hotcall, and have shown at the end what was asked for."""
     _api.install()
-    off = _api.status().off
+    off = _api._native.status()["off"] if _api._native is not None else _api._missing
     if off is not None:
         sys.stderr.write(f"hotcall: off, {off}\n")
     if options.report or options.page is not None:
+        from hotcall import _report
+
         _report.learn_names()
         _report.write_at_exit(to_stderr=options.report, page=options.page)
     if options.check:
+        from hotcall import _checks
+
         _checks.write_at_exit()
-    run = {"script": _run.script, "-m": _run.module, "-c": _run.text}[way]
-    try:
-        run(target, rest)
-    except SystemExit as end:
-        if not options.check or end.code not in (None, 0) or not _checks.checks().differences:
-            raise
-    if options.check and _checks.checks().differences:
-        raise SystemExit(DIFFERENT)
 
 
 if __name__ == "__main__":

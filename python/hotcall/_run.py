@@ -2,62 +2,70 @@
 
 A script, a folder or archive with a ``__main__``, a module or a text finds ``sys.argv``,
 ``sys.path`` and ``__main__`` as if it were run by ``python``, and its tracebacks do not show us.
+
+**Invariant.** What this module imports stays in ``sys.modules``, where the program finds it in
+place of a module of its own by that name. So it imports what ``python -m`` has, and no more.
 """
 
 from __future__ import annotations
 
 import builtins
 import importlib.machinery
-import linecache
+import importlib.util
 import os
-import pkgutil
 import runpy
 import sys
-import textwrap
-from types import CodeType, ModuleType, TracebackType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType, TracebackType
+    from typing import Any
 
 
 def script(path: str, arguments: list[str]) -> None:
     """Run the file, folder or archive ``path``, as ``python path`` does."""
     sys.argv = [path, *arguments]
-    _leave_path()
-    if _is_importable(path):
-        sys.path.insert(0, os.path.abspath(path))
+    full = _absolute(path)
+    if _is_importable(full):
+        sys.path.insert(0, full)
         _fresh_main()
         _as_program(lambda: runpy._run_module_as_main("__main__", False))  # type: ignore[attr-defined]
         return
-    full = os.path.abspath(path)
+    try:
+        with open(full, "rb") as file:
+            source = file.read()
+    except OSError as error:
+        reason = f"[Errno {error.errno}] {error.strerror}"
+        sys.stderr.write(f"{sys.executable}: can't open file {full!r}: {reason}\n")
+        raise SystemExit(2) from None
     if not sys.flags.safe_path:
-        sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
-    loader: importlib.machinery.SourceFileLoader | importlib.machinery.SourcelessFileLoader
-    if path.endswith(".pyc"):
-        loader = importlib.machinery.SourcelessFileLoader("__main__", full)
-        code = loader.get_code("__main__")
-        assert code is not None, "a compiled file has code, or cannot be read"
-    else:
-        loader = importlib.machinery.SourceFileLoader("__main__", full)
-        try:
-            with open(path, "rb") as file:
-                source = file.read()
-        except OSError as error:
-            sys.stderr.write(f"{sys.executable}: can't open file {full!r}: {_reason(error)}\n")
-            raise SystemExit(2) from None
-        code = _as_program(lambda: compile(source, full, "exec", dont_inherit=True))
+        sys.path.insert(0, os.path.dirname(os.path.realpath(full)))
     main = _fresh_main()
-    main.__file__ = full
-    main.__loader__ = loader
-    if sys.version_info < (3, 15):
-        main.__dict__["__cached__"] = None
-    _execute(code, main)
+    if full.endswith(".pyc") or source[:2] == importlib.util.MAGIC_NUMBER[:2]:
+        main.__loader__ = importlib.machinery.SourcelessFileLoader("__main__", full)
+        _run_file(full, main, lambda: exec(_load(source), main.__dict__))
+    else:
+        main.__loader__ = importlib.machinery.SourceFileLoader("__main__", full)
+        _run_file(full, main, lambda: _execute_source(source, full, main.__dict__))
+
+
+def standard_input(name: str, arguments: list[str]) -> None:
+    """Run what is read from the standard input, as ``python -`` does, or ``python`` alone."""
+    sys.argv = [name, *arguments]
+    if not sys.flags.safe_path:
+        sys.path.insert(0, "")
+    source = sys.stdin.buffer.read() if sys.stdin is not None else b""
+    main = _fresh_main()
+    main.__loader__ = importlib.machinery.BuiltinImporter
+    _run_file("<stdin>", main, lambda: _execute_source(source, "<stdin>", main.__dict__))
 
 
 def module(name: str, arguments: list[str]) -> None:
     """Run the module ``name``, as ``python -m name`` does."""
     sys.argv = ["-m", *arguments]
-    _leave_path()
-    if not sys.flags.safe_path:
-        sys.path.insert(0, os.getcwd())
+    folder = _working_folder()
+    if not sys.flags.safe_path and folder is not None:
+        sys.path.insert(0, folder)
     _fresh_main()
     _as_program(lambda: runpy._run_module_as_main(name))  # type: ignore[attr-defined]
 
@@ -65,40 +73,60 @@ def module(name: str, arguments: list[str]) -> None:
 def text(source: str, arguments: list[str]) -> None:
     """Run ``source``, as ``python -c source`` does."""
     sys.argv = ["-c", *arguments]
-    _leave_path()
-    if not sys.flags.safe_path:
-        sys.path.insert(0, "")
-    if sys.version_info >= (3, 14):
+    if sys.version_info >= (3, 14) and source[:1].isspace():
+        import textwrap
+
         source = textwrap.dedent(source)
     code = _as_program(lambda: compile(source, "<string>", "exec", dont_inherit=True))
-    register = getattr(linecache, "_register_code", None)
-    if register is not None:
+    if sys.version_info >= (3, 13):
+        import linecache
+
         # Tracebacks show the text. It was kept by its name before it was kept by its code.
         by_code = hasattr(linecache, "_interactive_cache")
-        register(code if by_code else "<string>", source, "<string>")
+        linecache._register_code(code if by_code else "<string>", source, "<string>")  # type: ignore[attr-defined]
+    if not sys.flags.safe_path:
+        sys.path.insert(0, "")
     main = _fresh_main()
     main.__loader__ = importlib.machinery.BuiltinImporter
-    _execute(code, main)
+    _as_program(lambda: exec(code, main.__dict__))
 
 
-def _leave_path() -> None:
+def leave_path() -> None:
     """Take away the folder that ``python -m hotcall`` has put first."""
-    if not sys.flags.safe_path and sys.path:
+    if not sys.flags.safe_path and _working_folder() is not None:
         del sys.path[0]
+
+
+def _working_folder() -> str | None:
+    """The working folder; None if it is gone, and ``python`` does without."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _absolute(path: str) -> str:
+    """Put the working folder before the path, as the interpreter does: links and dots remain."""
+    folder = _working_folder()
+    if folder is None or os.path.isabs(path):
+        return path
+    return folder if path == "." else f"{folder}/{path}"
 
 
 def _is_importable(path: str) -> bool:
     """Whether ``path`` is a folder or an archive."""
-    return pkgutil.get_importer(path) is not None
-
-
-def _reason(error: OSError) -> str:
-    return f"[Errno {error.errno}] {error.strerror}"
+    for hook in sys.path_hooks:
+        try:
+            hook(path)
+        except ImportError:
+            continue
+        return True
+    return False
 
 
 def _fresh_main() -> ModuleType:
     """Put a new module in the place of ours."""
-    main = ModuleType("__main__")
+    main = type(sys)("__main__")
     if sys.version_info < (3, 14):
         main.__dict__["__annotations__"] = {}
     main.__dict__["__builtins__"] = builtins
@@ -106,8 +134,52 @@ def _fresh_main() -> ModuleType:
     return main
 
 
-def _execute(code: CodeType, main: ModuleType) -> None:
-    _as_program(lambda: exec(code, main.__dict__))
+def _run_file(name: str, main: ModuleType, run: Any) -> None:
+    """Run a file by ``run()``, whose ``__main__`` is told its name."""
+    main.__file__ = name
+    if sys.version_info < (3, 15):
+        main.__dict__["__cached__"] = None
+    _as_program(run)
+    # The interpreter takes away what it has set, before threads end and handlers run.
+    main.__dict__.pop("__file__", None)
+    main.__dict__.pop("__cached__", None)
+
+
+def _load(compiled: bytes) -> CodeType:
+    """The code in the contents of a compiled file."""
+    import marshal
+
+    if compiled[:4] != importlib.util.MAGIC_NUMBER:
+        raise RuntimeError("Bad magic number in .pyc file")
+    code = marshal.loads(compiled[16:])
+    if not isinstance(code, type(_load.__code__)):
+        raise RuntimeError("Bad code object in .pyc file")
+    return code
+
+
+def _execute_source(source: bytes, name: str, names: dict[str, Any]) -> None:
+    """Run the contents of a file."""
+    try:
+        code = compile(source, name, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        code = None
+    if code is None:
+        _leave_to_interpreter(source, name, names)
+    else:
+        exec(code, names)
+
+
+def _leave_to_interpreter(source: bytes, name: str, names: dict[str, Any]) -> None:
+    """Have the interpreter itself read what is no program: of a file it speaks in other words."""
+    import ctypes
+
+    c = ctypes.PyDLL(None)
+    c.fmemopen.restype = ctypes.c_void_p
+    file = c.fmemopen(source, ctypes.c_size_t(len(source)), b"rb")
+    c.PyRun_FileExFlags.restype = ctypes.py_object
+    scope, file_input, close = ctypes.py_object(names), 257, 1
+    path = os.fsencode(name)
+    c.PyRun_FileExFlags(ctypes.c_void_p(file), path, file_input, scope, scope, close, None)
 
 
 def _as_program(run: Any) -> Any:
@@ -116,31 +188,26 @@ def _as_program(run: Any) -> Any:
         return run()
     except SystemExit:
         raise
-    except BaseException:
-        _hide_frames()
+    except BaseException as error:
+        at = error.__traceback__
+        while at is not None and at.tb_frame.f_globals is globals():
+            at = at.tb_next
+        _show_from(at)
         raise
 
 
-def _hide_frames() -> None:
-    """Have the exception that is about to end the process shown without our frames."""
-    original = sys.excepthook
+def _show_from(at: TracebackType | None) -> None:
+    """Have the exception that is about to end the process shown from there."""
+    original = getattr(sys, "excepthook", None)
 
-    def show(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
-        sys.excepthook = original
-        at = _below_us(at)
-        error.__traceback__ = at
-        sys.last_traceback = at
-        original(kind, error, at)
+    def show(kind: type[BaseException], error: BaseException, whole: object) -> None:
+        error.__traceback__ = sys.last_traceback = at
+        if original is not None:
+            sys.excepthook = original
+            original(kind, error, at)
+        else:
+            del sys.excepthook
+            sys.stderr.write("sys.excepthook is missing\n")
+            sys.__excepthook__(kind, error, at)
 
     sys.excepthook = show
-
-
-def _below_us(at: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of this package, and those before them, of what runs it as a module."""
-    program = at
-    while at is not None:
-        package = at.tb_frame.f_globals.get("__package__")
-        at = at.tb_next
-        if package == __package__:
-            program = at
-    return program

@@ -1,15 +1,16 @@
-"""The command line: programs run as the interpreter itself would run them, with a report, a page, or checks."""
+"""The command line: what it takes, and the report, the page, the checks and the doctor."""
 
 import html.parser
+import importlib.metadata
 import os
+import pty
 import re
-import signal
 import subprocess
 import sys
-import zipfile
 
 import hotcall
 import pytest
+from commandkit import outcome, run
 from conftest import LIBRARY
 
 COUNT = 400
@@ -29,110 +30,15 @@ for number in range({COUNT}):
         pass
 """
 
-# Programs whose output, errors and exit status say all that one can see of how it is run.
-PROGRAMS = {
-    "surroundings": """
-import sys
-names = {k: v if isinstance(v, (str, type(None), dict)) else str(type(v)) for k, v in globals().items()}
-names.pop("names", None)
-print(names, sys.argv, sys.path, __name__, sys.modules["__main__"].__dict__ is globals(), sys.flags.dont_write_bytecode)
-""",
-    "an exception": "def f():\n    1 / 0\n\n\nf()\n",
-    "a chain of exceptions": "try:\n    {}['a']\nexcept KeyError as e:\n    raise ValueError('b') from e\n",
-    "a hook of its own": "import sys\nsys.excepthook = lambda *a: print('hook', a[0], a[2].tb_frame.f_code.co_qualname)\n1 / 0\n",
-    "a group of exceptions": "raise ExceptionGroup('several', [ValueError(1), TypeError(2)])\n",
-    "an exit": "import sys\nsys.exit(7)\n",
-    "an exit with a text": "import sys\nsys.exit('a text')\n",
-    "an exit without": "raise SystemExit\n",
-    "an exit from a handler": "import atexit\natexit.register(print, 'at exit')\nraise SystemExit(3)\n",
-    "a syntax error": "x = (\n",
-    "a text that is no program": "x = '\\N{nothing}'\n",
-    "an interrupt": "raise KeyboardInterrupt\n",
-    "the last exception": "import atexit, sys\natexit.register(lambda: print(sys.last_traceback.tb_frame.f_code.co_name))\n1 / 0\n",
-    "a daemon": "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()\nprint('x')\n",
-    "annotations": "x: int = 1\nprint(globals().get('__annotations__'))\n",
-    "input": "import sys\nprint(sys.stdin.read())\n",
-    "pickling": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)\n",
-    "a future": "from __future__ import annotations\nx: y = 1\nprint(__annotations__)\n",
-}
-
-
-def run(*arguments, cwd, setting=None, interpreter=(), **more):
-    environment = {k: v for k, v in os.environ.items() if k not in ("HOTCALL", "PYTHONPATH")}
-    environment.update({"HOTCALL": setting} if setting else {}, PYTHONDONTWRITEBYTECODE="1")
-    return subprocess.run(
-        [sys.executable, *interpreter, *arguments], cwd=cwd, env=environment, capture_output=True, text=True,
-        input="a line", timeout=60, **more,
-    )  # fmt: skip
-
-
-def outcome(done):
-    return done.returncode, done.stdout, done.stderr
-
-
-def compare(*program, cwd, interpreter=()):
-    """Checks that a program is run alike by us and by the interpreter."""
-    plain = run(*program, cwd=cwd, interpreter=interpreter)
-    ours = run("-m", "hotcall", *program, cwd=cwd, interpreter=interpreter)
-    assert outcome(ours) == outcome(plain)
-    return plain
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_scripts_run_as_by_the_interpreter(name, tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAMS[name])
-    compare("program.py", "-a", "b", "--report", cwd=tmp_path)
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_modules_run_as_by_the_interpreter(name, tmp_path):
-    (tmp_path / "program.py").write_text(PROGRAMS[name])
-    compare("-m", "program", "-a", "b", cwd=tmp_path)
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_texts_run_as_by_the_interpreter(name, tmp_path):
-    compare("-c", PROGRAMS[name], "-a", "b", cwd=tmp_path)
-
-
-@pytest.mark.parametrize("options", [("-P",), ("-I",), ("-E",), ("-O",), ("-u",)])
-def test_options_of_the_interpreter_hold(options, tmp_path):
-    (tmp_path / "program.py").write_text("import sys\nprint(sys.path, sys.argv, sys.flags, __debug__)\n")
-    compare("program.py", cwd=tmp_path, interpreter=options)
-    compare("-c", "import sys\nprint(sys.path)", cwd=tmp_path, interpreter=options)
-
-
-def test_folders_archives_and_packages(tmp_path):
-    folder = tmp_path / "package"
-    folder.mkdir()
-    (folder / "__main__.py").write_text(PROGRAMS["surroundings"] + "1 / 0\n")
-    (folder / "__init__.py").write_text("")
-    (folder / "other.py").write_text(PROGRAMS["surroundings"])
-    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
-        archive.write(folder / "__main__.py", "__main__.py")
-    for program in [("package",), ("archive.zip",), ("-m", "package"), ("-m", "package.other")]:
-        assert "__main__" in compare(*program, "a", cwd=tmp_path).stdout
-    for missing in [("-m", "package.missing"), ("-m", "missing")]:
-        assert compare(*missing, cwd=tmp_path).returncode == 1
-
-
-def test_a_link_is_followed_and_other_folders_are_found(tmp_path):
-    place = tmp_path / "place"
-    place.mkdir()
-    (place / "program.py").write_text(PROGRAMS["surroundings"])
-    (tmp_path / "link.py").symlink_to(place / "program.py")
-    compare("link.py", cwd=tmp_path)
-    compare("place/program.py", cwd=tmp_path)
-    compare(str(place / "program.py"), cwd="/")
-
-
-def test_a_missing_script(tmp_path):
-    assert compare("missing.py", cwd=tmp_path).returncode == 2
-
-
-def test_an_interrupt_ends_the_process_by_its_signal(tmp_path):
-    done = run("-m", "hotcall", "-c", "raise KeyboardInterrupt", cwd=tmp_path)
-    assert done.returncode == -signal.SIGINT
+# The same calls when the program has ended: by a thread, and by a handler of the exit.
+LATE = f"""
+import atexit, threading, time
+calls = compile({CALLS!r}, "calls", "exec")
+def late():
+    time.sleep(0.1)
+    exec(calls, {{}})
+"""
+LATE_CALLS = [LATE + "threading.Thread(target=late).start()\n", LATE + "atexit.register(late)\n"]
 
 
 def test_calls_are_accelerated(tmp_path):
@@ -142,11 +48,24 @@ def test_calls_are_accelerated(tmp_path):
 
 
 def test_the_command_line_is_checked(tmp_path):
-    for wrong in [(), ("--what",), ("-m",), ("-o", "what=1", "-c", "1"), ("--html",)]:
+    for wrong in [("--what",), ("-m",), ("-o", "what=1", "-c", "1"), ("--html",), ("--report=x", "-c", "1"), ("-hx",)]:
         done = run("-m", "hotcall", *wrong, cwd=tmp_path)
         assert done.returncode == 2 and "usage:" in done.stderr, wrong
     done = run("-m", "hotcall", "--help", cwd=tmp_path)
     assert done.returncode == 0 and "--check" in done.stdout
+    done = run("-m", "hotcall", "--version", cwd=tmp_path)
+    assert outcome(done) == (0, f"hotcall {importlib.metadata.version('hotcall')}\n", "")
+    done = run("-m", "hotcall", "-othreshold=7", "-cimport hotcall\nprint(hotcall._api._native.status()['options'])", cwd=tmp_path)
+    assert "threshold: 7" in done.stdout
+
+
+def test_no_program_is_read_from_a_terminal(tmp_path):
+    ours, theirs = pty.openpty()
+    for nothing in [(), ("-",), ("--report",)]:
+        done = run("-m", "hotcall", *nothing, cwd=tmp_path, input=None, stdin=theirs)
+        assert done.returncode == 2 and "no program" in done.stderr
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_the_report_counts_every_call(tmp_path):
@@ -263,6 +182,24 @@ def test_the_page_stands_alone(tmp_path):
     assert "add_one" in text and "strlen" in text and "argument-value" in text
 
 
+def test_the_place_of_the_page_is_that_at_the_start(tmp_path):
+    (tmp_path / "place").mkdir()
+    code = CALLS + "import os\nos.chdir('place')\n"
+    done = run("-m", "hotcall", "--html=page.html", "-c", code, cwd=tmp_path)
+    assert outcome(done) == (0, "", "")
+    assert "add_one" in (tmp_path / "page.html").read_text() and not list((tmp_path / "place").iterdir())
+
+
+def test_a_page_that_cannot_be_written_is_refused_at_the_start(tmp_path):
+    for place in ["missing/page.html", "."]:
+        done = run("-m", "hotcall", "--html", place, "-c", "print('it runs')", cwd=tmp_path)
+        assert done.returncode == 2 and f"cannot write {place}: " in done.stderr and done.stdout == ""
+    # A page of before is not lost where no program runs.
+    (tmp_path / "page.html").write_text("before")
+    assert run("-m", "hotcall", "--html", "page.html", "-o", "what=1", "-c", "1", cwd=tmp_path).returncode == 2
+    assert (tmp_path / "page.html").read_text() == "before"
+
+
 def test_what_is_checked_is_not_different(tmp_path):
     done = run("-m", "hotcall", "--check", "-o", "threshold=10", "-c", CALLS, cwd=tmp_path)
     assert done.returncode == 0 and "no difference" in done.stderr, done.stderr
@@ -277,6 +214,32 @@ def test_a_difference_is_found(tmp_path):
     # A failure of the program's own is not covered up.
     done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", CALLS + "raise SystemExit(5)", cwd=tmp_path)
     assert done.returncode == 5 and "2 DIFFERENCES" in done.stderr
+
+
+@pytest.mark.parametrize("code", LATE_CALLS)
+def test_calls_are_checked_to_the_very_end(code, tmp_path):
+    done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", code, cwd=tmp_path)
+    assert done.returncode == 70 and "2 DIFFERENCES" in done.stderr and "Traceback" not in done.stderr
+    done = run("-m", "hotcall", "--check", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0 and "no difference" in done.stderr and "Traceback" not in done.stderr
+    # The program's own failure says more, however early it is.
+    for ending, status in [("raise SystemExit(5)", 5), ("1 / 0", 1)]:
+        done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", code + ending, cwd=tmp_path)
+        assert done.returncode == status and "2 DIFFERENCES" in done.stderr
+
+
+def test_a_child_is_not_judged(tmp_path):
+    code = CALLS + "import os\nif child := os.fork():\n    print(os.waitpid(child, 0)[1])\n"
+    done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", code, cwd=tmp_path)
+    assert done.returncode == 70 and done.stdout == "0\n" and done.stderr.count("2 DIFFERENCES") == 1
+
+
+def test_calls_of_children_alone_are_nothing(tmp_path):
+    code = f"import os\nif child := os.fork():\n    os.waitpid(child, 0)\nelse:\n    exec({CALLS!r})\n"
+    done = run("-m", "hotcall", "--check", "--report", "--html", "page.html", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0 and "nothing was checked" in done.stderr and "no difference" not in done.stderr
+    for text in [done.stderr, (tmp_path / "page.html").read_text()]:
+        assert "no foreign function was called in this process" in text and "0 calls" not in text
 
 
 def test_checks_call_the_function_once_and_run_no_code_twice(tmp_path):
@@ -352,7 +315,9 @@ def test_the_doctor(tmp_path):
     assert done.returncode in (0, 3) and hotcall.__name__ in done.stdout
     assert ("executable memory:" in done.stdout) == (done.returncode == 0)
     done = run("-m", "hotcall", "doctor", cwd=tmp_path, setting="memory=deny")
-    assert done.returncode == 3 and "NO STUBS" in done.stdout
+    assert done.returncode == 3 and "NO STUBS" in done.stdout and "allow executable memory" in done.stdout
+    done = run("-m", "hotcall", "doctor", cwd=tmp_path, setting="jit=off")
+    assert done.returncode == 3 and "take out jit=off" in done.stdout and "allow" not in done.stdout
 
 
 def test_the_doctor_where_hotcall_is_off(tmp_path):
