@@ -25,8 +25,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hotcall._checks import Checks, Difference, checks
     from hotcall._columns import map, vectorize
-    from hotcall._facts import Callback, Explanation, Gil, Shape, Status
+    from hotcall._facts import Callback, Explanation, Gil, Refusal, Shape, Status
     from hotcall._report import Report, Timed, report
+
+    __version__: str
 
 __all__ = [
     "Callback",
@@ -34,10 +36,12 @@ __all__ = [
     "Difference",
     "Explanation",
     "Gil",
+    "Refusal",
     "Report",
     "Shape",
     "Status",
     "Timed",
+    "__version__",
     "bind",
     "checks",
     "disassemble",
@@ -57,7 +61,7 @@ __all__ = [
 _LATE = {
     "_checks": ("Checks", "Difference", "checks"),
     "_columns": ("map", "vectorize"),
-    "_facts": ("Callback", "Explanation", "Gil", "Shape", "Status"),
+    "_facts": ("Callback", "Explanation", "Gil", "Refusal", "Shape", "Status"),
     "_report": ("Report", "Timed", "report"),
 }
 """What is imported when it is first asked for: a program that only installs does without."""
@@ -72,6 +76,10 @@ def __getattr__(name: str) -> object:
             value: object = getattr(import_module(f"hotcall.{module}"), name)
             globals()[name] = value
             return value
+    if name == "__version__":
+        from hotcall._api import _version
+
+        return _version()
     raise AttributeError(f"module 'hotcall' has no attribute {name!r}")
 
 

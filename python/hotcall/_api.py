@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from _ctypes import CFuncPtr as _CFuncPtr
 from collections.abc import Callable, Iterator
@@ -18,14 +19,41 @@ if TYPE_CHECKING:
 STARTED = time.monotonic()
 """When hotcall was imported."""
 
+
+def _why_missing(error: ImportError) -> str:
+    """Why there is no native module, and what to do."""
+    if error.name != "hotcall":
+        return f"the native module cannot be loaded: {error}"
+    import platform
+
+    version = ".".join(platform.python_version_tuple()[:2])
+    python = f"{platform.python_implementation()} {version}"
+    if "t" in getattr(sys, "abiflags", ""):
+        python += " without a GIL"
+    return (
+        f"this installation has no native module for {python} on {sys.platform}, "
+        f"{platform.machine()}; there is one for CPython 3.11 to 3.15 with a GIL on Linux, x86-64, "
+        "in the wheel: install that, and leave the folder of the sources"
+    )
+
+
 _missing = ""
 try:
     from hotcall import _native as _native
-except ImportError as _error:  # another processor, platform or kind of build
+except ImportError as _error:
     _native = None  # type: ignore[assignment]
-    _missing = f"the native module cannot be loaded: {_error}"
+    _missing = _why_missing(_error)
 else:
     _native.configure(os.environ.get("HOTCALL", ""))
+
+
+def _version() -> str:
+    """The version of the package."""
+    if _native is not None:
+        return _native.__version__
+    from importlib.metadata import version
+
+    return version("hotcall")
 
 
 _POLICIES = ("release", "lend", "hold")
@@ -62,20 +90,28 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
 
     ``bind(f)(...)`` is ``f(...)``: the same arguments, keywords, results and errors, whatever
     becomes of the declaration of ``f``, which is its ``__self__`` and stays alive with it. It
-    has ``f``'s name and documentation. CPython calls built-in functions faster than other
+    has ``f``'s name and documentation, or the name of its class. CPython calls built-in functions faster than other
     objects, so this is for functions that are called often from Python code::
 
         cos = hotcall.bind(libm.cos)
 
     Bind when ``argtypes`` is declared: a function of one argument is then handed it directly.
-    It works whether hotcall is installed or not, and where it is off. Raises TypeError if it
-    is not a ctypes function.
+    It works whether hotcall is installed or not. Where there is no native module it is a Python
+    function, with the same name, documentation and ``__self__``. Raises TypeError if it is not a
+    ctypes function.
     """
     if _native is not None:
         return _native.bind(function)
     _check_function("bind", function)
-    # A method of the function, which is as near to it as there is.
-    return function.__call__
+
+    def bound(*arguments: Any, **keywords: Any) -> Any:
+        return function(*arguments, **keywords)
+
+    name = str(getattr(function, "__name__", type(function).__name__))
+    bound.__name__ = bound.__qualname__ = name
+    bound.__doc__ = function.__doc__
+    bound.__self__ = function  # type: ignore[attr-defined]
+    return bound
 
 
 def _check_function(caller: str, function: object) -> None:

@@ -107,6 +107,7 @@ def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
     Arguments that are lists, tuples, ranges, ``array``s, memoryviews or NumPy arrays are
     arrays; all others are the same in each call. Arrays must be equally long. If one is
     NumPy's, or ``out`` is, all are broadcast against each other, whatever their dimensions.
+    Items are read and assigned as by ``map``. A new array is a plain one: it has no mask.
 
     The result is ``out`` if that is given; else a new array of the number that the function
     returns: NumPy's if there is one among the arguments, else an ``array.array``; None for a
@@ -227,6 +228,14 @@ def _over_arrays(function: Callable[..., Any], arguments: Sequence[Any], out: An
     return out
 
 
+def _readable(numpy: Any, given: Any) -> Any:
+    """An array whose items are in its memory: those of a class that overrides reading as objects."""
+    if not _overrides(given, _READING):
+        return given
+    flat = numpy.ravel(given) if isinstance(given, numpy.ndarray) else given
+    return numpy.fromiter(flat, object, len(flat)).reshape(numpy.shape(given))
+
+
 def _over_numpy(
     numpy: Any, function: Callable[..., Any], arguments: Sequence[Any], out: Any
 ) -> Any:
@@ -237,7 +246,7 @@ def _over_numpy(
     places = [place for place, a in enumerate(arguments) if isinstance(a, kinds)]
     if not places:
         return _single(function, arguments, out)
-    arrays = numpy.broadcast_arrays(*(arguments[place] for place in places))
+    arrays = numpy.broadcast_arrays(*(_readable(numpy, arguments[place]) for place in places))
     shape = arrays[0].shape
     if out is not None and out.shape != shape:
         raise ValueError(f"hotcall.vectorize: out has the shape {out.shape}, not {shape}")

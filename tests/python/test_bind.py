@@ -307,13 +307,18 @@ def test_profilers_see_it(lib):
 
 
 def test_without_the_native_half(lib, monkeypatch):
-    """Where there is none, it is a method of the function."""
-    monkeypatch.setattr(hotcall._api, "_native", None)
+    """Where there is none, it is a Python function that looks the same."""
     function = lib["length"]
     function.argtypes = [c_char_p]
+    native = hotcall.bind(function)
+    nameless = CFUNCTYPE(c_int)(lambda: 1)
+    of_nameless = hotcall.bind(nameless)
+    monkeypatch.setattr(hotcall._api, "_native", None)
     bound = hotcall.bind(function)
     assert bound(b"hello") == 5
     assert bound.__self__ is function
+    assert (bound.__name__, bound.__doc__) == (native.__name__, native.__doc__)
+    assert hotcall.bind(nameless).__name__ == of_nameless.__name__
     both(function, bound, 1.5)
     with pytest.raises(TypeError, match="expected a ctypes function, not int"):
         hotcall.bind(5)

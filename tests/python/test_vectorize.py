@@ -38,6 +38,44 @@ def test_vectorized_functions_without_numpy(way, lib):
         mix(range(3), range(4), 1)
 
 
+@pytest.mark.filterwarnings("ignore:Warning. converting a masked element", "ignore:the matrix subclass")
+def test_arrays_with_items_of_their_own(way, lib):
+    """Their items are what `map` takes them for; what comes of them is a plain array."""
+    numpy = pytest.importorskip("numpy")
+
+    class Tenfold(numpy.ndarray):
+        def __getitem__(self, index):
+            return 10 * super().__getitem__(index)
+
+    class Halves(array.array):
+        def __getitem__(self, index):
+            return super().__getitem__(index) / 2
+
+        def __iter__(self):
+            return (item / 2 for item in super().__iter__())
+
+    cos = cos_of(lib)
+    vectorized = hotcall.vectorize(cos)
+    plain = numpy.array(DOUBLES)
+    masked = numpy.ma.array(plain, mask=[number % 3 == 0 for number in range(COUNT)])
+    for given in (plain.view(Tenfold), masked):
+        made = vectorized(given)
+        assert type(made) is numpy.ndarray
+        assert numpy.array_equal(made, hotcall.map(cos, given), equal_nan=True)
+    assert numpy.array_equal(vectorized(plain.view(Tenfold)), vectorized(10 * plain))
+    assert numpy.array_equal(numpy.isnan(vectorized(masked)), masked.mask)
+    matrix = numpy.matrix(plain.reshape(2, -1))
+    assert numpy.array_equal(vectorized(matrix), vectorized(plain).reshape(2, -1))
+    add = hotcall.vectorize(declared(lib, "mix_i", c_int, c_int64, c_ubyte, restype=c_int64))
+    with pytest.raises(ctypes.ArgumentError) as raised:
+        add(numpy.ma.array([1, 2, 3], mask=[0, 1, 0]), 5, 7)
+    assert raised.value.__notes__ == ["hotcall.map: item 1"]
+    grid = numpy.ma.array([[1, 2, 3]], mask=False)
+    assert add(grid, numpy.arange(2)[:, None], 7).tolist() == [[3 * a + 5 * b + 7 for a in (1, 2, 3)] for b in range(2)]
+    halves = Halves("d", DOUBLES)
+    assert numpy.array_equal(vectorized(halves, out=numpy.zeros(COUNT)), vectorized(plain / 2))
+
+
 def test_vectorized_functions_of_numpy_arrays(way, lib):
     numpy = pytest.importorskip("numpy")
     cos = hotcall.vectorize(cos_of(lib))
