@@ -17,13 +17,30 @@ autodoc_typehints_format = "short"
 nitpicky = False
 
 
+def refused_calls(source: str) -> list[tuple[str, str]]:
+    """The refusals of calls, each a row of one macro."""
+    return re.findall(r'^    \w+ "([a-z0-9-]+)" "(.*)";$', source, re.M)
+
+
+def refused_code(source: str) -> list[tuple[str, str]]:
+    """The refusals to compile, each a constant whose text may go over lines."""
+    rows = re.findall(r'Refusal::new\(\s*"([a-z0-9-]+)",\s*"((?:[^"\\]|\\\n)*)"', source)
+    sentences = ((name, re.sub(r"\\\n\s*", "", text)) for name, text in rows)
+    return [(name, text[0].upper() + text[1:] + ".") for name, text in sentences]
+
+
 def write_refusals(app: object) -> None:
-    """Makes the table of refusals out of the one that the program has."""
+    """Makes the tables of refusals out of those that the program has."""
     here = Path(__file__).parent
-    rows = re.findall(r'^    \w+ "([a-z-]+)" "(.*)";$', (here.parent / "src" / "refusals.rs").read_text(), re.M)
-    assert len(rows) > 15, "the table was read"
-    lines = ["| name | what it means |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in rows)]
-    (here / "refusals.inc").write_text("\n".join(lines) + "\n")
+    root = here.parents[1]
+    calls = refused_calls((root / "python" / "src" / "refusals.rs").read_text())
+    code = refused_code((root / "asm" / "src" / "refusals.rs").read_text())
+    assert len(calls) > 15 and len(code) > 8, "the tables were read"
+    heads = ("ctypes makes the call", "no stub is compiled, and the call is interpreted")
+    lines = []
+    for head, rows in zip(heads, (calls, code), strict=True):
+        lines += [f"| name | why {head} |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in rows), ""]
+    (here / "refusals.inc").write_text("\n".join(lines))
 
 
 def setup(app) -> None:

@@ -13,9 +13,9 @@ fi
 "$tools/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheel"
 # Built from a copy, since the build writes a table beside the pages.
 rm -rf --one-file-system "$build/docs-source"
-mkdir -p "$build/docs-source/python/src" "$build/docs-source/benches/record"
+mkdir -p "$build"/docs-source/{python/src,asm/src,benches/record}
 cp -r "$root/python/docs" "$build/docs-source/python/docs"
-cp "$root/python/src/refusals.rs" "$build/docs-source/python/src/"
+for crate in python asm; do cp "$root/$crate/src/refusals.rs" "$build/docs-source/$crate/src/"; done
 cp "$root/benches/record/peers.svg" "$build/docs-source/benches/record/"
 "$tools/python" -m sphinx --quiet --fail-on-warning --keep-going -b html "$build/docs-source/python/docs" "$build/docs"
 say "docs: $build/docs/index.html"
