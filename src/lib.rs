@@ -214,3 +214,7 @@ pub use hotcall_tracer::{Refusal, Shape, Tier, Trace};
 pub use library::{IntoSignature, Library};
 pub use machine::Machine;
 pub use typed::{CStruct, Mismatch, Plain, Prototype, Typed};
+
+#[cfg(all(doctest, target_os = "linux"))]
+#[doc = include_str!("../README.md")]
+struct SamplesOfTheReadme;

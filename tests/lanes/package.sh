@@ -17,13 +17,32 @@ tool() {
 }
 
 say "crates"
-# Their contents; that they build is what the other lanes show.
-cargo package --quiet --allow-dirty --no-verify -p hotcall-core -p hotcall-tracer -p hotcall-asm -p hotcall
+# They build from what is packed alone.
+crates=(hotcall-core hotcall-tracer hotcall-asm hotcall)
+cargo package --quiet --allow-dirty "${crates[@]/#/--package=}"
 for manifest in Cargo.toml {core,tracer,asm}/Cargo.toml; do
     for field in description license repository rust-version; do
         grep -q "^$field" "$manifest" || die "$manifest: no $field"
     done
 done
+repository=$(sed -n 's/^repository = "\(.*\)"/\1/p' Cargo.toml)
+for crate in "${crates[@]}"; do
+    packed=$(tar -tf "$(echo target/package/"$crate"-[0-9]*.crate)")
+    for licence in LICENSE-MIT LICENSE-APACHE; do
+        grep -q "/$licence$" <<<"$packed" || die "$crate: no $licence"
+    done
+    if grep -E '/(python|tests/lanes|benches/python|c-fixtures)/|/Makefile$' <<<"$packed"; then
+        die "$crate: has what it does not need"
+    fi
+done
+
+say "oldest compiler"
+oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+if rustup toolchain install "$oldest" --profile minimal --no-self-update >/dev/null 2>&1; then
+    cargo "+$oldest" check --quiet --workspace
+else
+    loud "SKIPPED: package: Rust $oldest cannot be installed"
+fi
 
 say "types"
 "$tools/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheel"
@@ -36,6 +55,9 @@ printf '%s\n' 'import hotcall' 'with hotcall.installed():' '    x: str = hotcall
 (cd "$build" && "$tools/mypy" --strict --cache-dir "$build/mypy" user.py)
 
 say "wheel"
+metadata=$("$tools/python" -m zipfile -l "$wheel" | grep -o '^[^ ]*/METADATA')
+"$tools/python" -c 'import sys, zipfile; print(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]).decode())' "$wheel" "$metadata" |
+    grep "^Project-URL: .*$repository" >/dev/null || die "the wheel does not name the repository"
 if tool auditwheel auditwheel; then
     "$tools/auditwheel" show "$wheel"
     tag=$("$tools/auditwheel" show "$wheel" | grep -o '"[a-z]*linux_[^"]*"' | head -n 1 | tr -d '"')
