@@ -90,8 +90,9 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
 
     ``bind(f)(...)`` is ``f(...)``: the same arguments, keywords, results and errors, whatever
     becomes of the declaration of ``f``, which is its ``__self__`` and stays alive with it. It
-    has ``f``'s name and documentation, or the name of its class. CPython calls built-in functions faster than other
-    objects, so this is for functions that are called often from Python code::
+    has ``f``'s name and documentation, or the name of its class. CPython calls built-in
+    functions faster than other objects, so this is for functions that are called often from
+    Python code::
 
         cos = hotcall.bind(libm.cos)
 
@@ -110,7 +111,7 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
     name = str(getattr(function, "__name__", type(function).__name__))
     bound.__name__ = bound.__qualname__ = name
     bound.__doc__ = function.__doc__
-    bound.__self__ = function  # type: ignore[attr-defined]
+    bound.__self__ = function
     return bound
 
 

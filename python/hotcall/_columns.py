@@ -229,7 +229,7 @@ def _over_arrays(function: Callable[..., Any], arguments: Sequence[Any], out: An
 
 
 def _readable(numpy: Any, given: Any) -> Any:
-    """An array whose items are in its memory: those of a class that overrides reading as objects."""
+    """An array whose items lie in its memory: objects, if its class overrides reading."""
     if not _overrides(given, _READING):
         return given
     flat = numpy.ravel(given) if isinstance(given, numpy.ndarray) else given
