@@ -293,7 +293,8 @@ def learn_names() -> None:
             library: Any = arguments[0]
             name: Any = arguments[1]
             address = _ctypes.dlsym(library._handle, name)
-        except (TypeError, IndexError, AttributeError, OSError):
+        except Exception:
+            # No such name, or another hook refuses the look-up: it tells ctypes of that itself.
             return
         _names.setdefault(address, str(name))
 

@@ -68,6 +68,20 @@ def test_no_program_is_read_from_a_terminal(tmp_path):
     os.close(theirs)
 
 
+def test_the_report_leaves_refused_look_ups_to_who_refuses_them(tmp_path):
+    code = """if True:
+        import ctypes, sys
+        def hook(event, arguments):
+            if event == "ctypes.dlsym/handle":
+                raise RuntimeError("denied")
+        library = ctypes.CDLL(None)
+        sys.addaudithook(hook)
+        print(library.abs(-3))
+    """
+    done = run("-m", "hotcall", "--report", "-c", code, cwd=tmp_path)
+    assert done.stdout == "3\n" and done.returncode == 0, done.stderr
+
+
 def test_the_report_counts_every_call(tmp_path):
     done = run("-m", "hotcall", "--report", "-c", CALLS, cwd=tmp_path, setting="threshold=10")
     assert done.returncode == 0 and done.stdout == "", done.stderr
