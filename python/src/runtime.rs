@@ -22,6 +22,7 @@ use crate::compare::Checks;
 use crate::declare::{Declaration, Reader};
 use crate::gil::{self, Choice, Choices, Policy, SitePolicy};
 use crate::heat;
+use crate::helpers::keeping_errno;
 use crate::known::Known;
 use crate::layout;
 use crate::lending;
@@ -370,10 +371,10 @@ impl Runtime {
     }
 
     /// Writes a line to standard error if `level` is logged, and if it can be:
-    /// a program may have closed it.
+    /// a program may have closed it. errno is kept.
     pub(crate) fn log(&self, level: Log, line: impl FnOnce() -> String) {
         if self.options.log >= level {
-            let _lost = writeln!(std::io::stderr(), "hotcall: {}", line());
+            keeping_errno(|| drop(writeln!(std::io::stderr(), "hotcall: {}", line())));
         }
     }
 }
