@@ -196,6 +196,7 @@ int work_us(int us)
     while (now.tv_sec < end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec < end.tv_nsec));
     return us;
 }
+int work_and_fail(int us, int error) { work_us(us); errno = error; return us; }
 int wait_for(volatile int *flag) { while (!*flag) usleep(50); return *flag; }
 int sleep_and_call(int us, int (*f)(int), int x) { if (us) usleep((unsigned)us); return f(x); }
 int ask(int (*f)(void)) { return f(); }

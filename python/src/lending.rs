@@ -288,7 +288,13 @@ unsafe extern "C-unwind" fn lend_slowly(record: u64) -> u64 {
 }
 
 unsafe extern "C-unwind" fn take_back(record: u64) -> u64 {
-    let record = record_at(record);
+    keeping_errno(|| do_as_asked(record_at(record)));
+    0
+}
+
+/// Does what the request of this thread's record says.
+fn do_as_asked(record: &Record) {
+    // It may have to wait for the monitor.
     let guard = deciding();
     let request = record.request.load(SeqCst);
     if request == YIELD {
@@ -308,9 +314,8 @@ unsafe extern "C-unwind" fn take_back(record: u64) -> u64 {
     // Nothing is asked of a thread before it has the GIL again.
     record.request.store(NOTHING, SeqCst);
     if request == STOLEN {
-        keeping_errno(|| robbed(record));
+        robbed(record);
     }
-    0
 }
 
 /// Notes a theft; a function that is robbed again and again is to release the

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::LENDING;
 use super::record::{CROWDED, DESK, Record};
 use crate::capi::{self, PyEval_RestoreThread, PyEval_SaveThread, PyInterpreterState_Get};
-use crate::helpers::keeping_errno;
 
 /// How often calls have given other threads a chance.
 pub(crate) static YIELDS: AtomicU64 = AtomicU64::new(0);
@@ -50,16 +49,13 @@ pub(super) fn yield_gil(record: &Record, state: u64) {
         return crowded(false);
     }
     YIELDS.fetch_add(1, Relaxed);
-    let is_awaited = keeping_errno(|| {
-        let started = Instant::now();
-        // SAFETY: see above.
-        unsafe { PyEval_SaveThread() };
-        let is_awaited = started.elapsed() > WAKING;
-        if is_awaited {
-            std::thread::sleep(WOKEN);
-        }
-        is_awaited
-    });
+    let started = Instant::now();
+    // SAFETY: see above.
+    unsafe { PyEval_SaveThread() };
+    let is_awaited = started.elapsed() > WAKING;
+    if is_awaited {
+        std::thread::sleep(WOKEN);
+    }
     let awake = Instant::now();
     // SAFETY: released just now.
     unsafe { PyEval_RestoreThread(state) };

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::monitor::{ABSENT, COMMAND, END, ENDED, GO_ON, NUMBER, rouse, thread};
 use super::record::{DESK, deciding};
+use crate::helpers::keeping_errno;
 
 /// How long a fork waits at most for the monitor to end.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -40,9 +41,13 @@ thread_local! {
 /// The monitor's thread, and the lock of decisions.
 type Locks = (MutexGuard<'static, Option<JoinHandle<()>>>, MutexGuard<'static, ()>);
 
+unsafe extern "C" fn before_fork() {
+    keeping_errno(end_monitor);
+}
+
 /// Ends the monitor, and sees to it that no other thread is in the middle of
 /// anything of ours. Once is enough, however often it is called for one fork.
-unsafe extern "C" fn before_fork() {
+fn end_monitor() {
     if FORKING.with_borrow(Option::is_some) {
         return;
     }
