@@ -86,6 +86,7 @@ unsafe extern "C-unwind" {
         name: *const c_char,
         destructor: Option<unsafe extern "C-unwind" fn(u64)>,
     ) -> u64;
+    pub(crate) fn PyCapsule_IsValid(capsule: u64, name: *const c_char) -> c_int;
     pub(crate) fn PyCapsule_GetPointer(capsule: u64, name: *const c_char) -> u64;
 
     pub(crate) static PyExc_ValueError: u64;

@@ -20,6 +20,8 @@ use crate::probe;
 
 /// How much of CPython 3.11's record of itself is searched, in bytes.
 const SEARCHED: usize = 64 << 10;
+/// The bytes of a thread state that are searched: fewer than any version's has.
+const STATE: i32 = 256;
 
 /// What the variable's distance is measured from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub(crate) struct Current {
     state: Field,
     /// The pending exception, in the thread state.
     error: Field,
+    /// The dictionary of the thread state, in it, if that was found: 0 before there
+    /// is one, and from when the thread state is cleared.
+    pub(crate) dict: Option<Field>,
 }
 
 /// Finds the current thread state of CPython 3.`minor`; none where it is not
@@ -58,12 +63,18 @@ pub(crate) fn find(py: Python<'_>, minor: u8) -> Option<Current> {
     };
     let offset = search(&base)?;
     let state = Field::new("thread_state", offset, Mem::I64);
-    let current = Current { base, state, error };
+    let dict = search_dict();
+    let dict = dict.filter(|_| is_elsewhere(py, move || search_dict() == dict));
+    let current = Current { base, state, error, dict };
     // Another thread must agree, and the row of the exception must hold.
     let other = current.clone();
-    let agrees = move || Python::attach(|_| other.get() == thread_state());
-    let agrees = py.detach(|| probe::in_other_thread(agrees));
+    let agrees = is_elsewhere(py, move || other.get() == thread_state());
     (agrees && current.sees_errors()).then_some(current)
+}
+
+/// Whether `test` holds in another thread, with the GIL.
+fn is_elsewhere(py: Python<'_>, test: impl FnOnce() -> bool + Send + 'static) -> bool {
+    py.detach(|| probe::in_other_thread(|| Python::attach(|_| test())))
 }
 
 /// The thread state as CPython's API gives it; 0 if there is none.
@@ -97,6 +108,18 @@ fn search(base: &Base) -> Option<i32> {
         }
     }
     found
+}
+
+/// Where the thread state has its dictionary, which is made if there is none.
+fn search_dict() -> Option<Field> {
+    // SAFETY: the GIL is held.
+    let dict = unsafe { capi::PyThreadState_GetDict() };
+    let words = probe::words_from(thread_state(), STATE as usize);
+    let mut found = words.into_iter().filter(|&(at, word)| at < STATE && word == dict && dict != 0);
+    match (found.next(), found.next()) {
+        (Some((offset, _)), None) => Some(Field::new("thread_state.dict", offset, Mem::I64)),
+        _ => None,
+    }
 }
 
 impl Base {

@@ -59,7 +59,7 @@ use self::record::{
 
 pub(crate) use self::crowd::YIELDS;
 pub(crate) use self::monitor::{deny, is_denied};
-pub(crate) use self::record::{AWAY, ERRNO, FUNCTION, LENDER, OWNER, REQUEST, STATE, TURN};
+pub(crate) use self::record::{AWAY, DICT, ERRNO, FUNCTION, LENDER, REQUEST, STATE, TURN};
 pub(crate) use self::slot::Slot;
 
 /// How often the monitor has taken the GIL away from a call.
@@ -200,15 +200,15 @@ impl Lending {
         }
     }
 
-    /// Keeps the capsule of this thread state's private errno in the thread's record,
-    /// where rules find it without a call. The GIL is held.
-    pub(crate) fn keep_errno(&self, capsule: Object) {
+    /// Keeps the capsule of a private errno, which lies in this thread state's `dict`, in
+    /// the thread's record, where rules find it without a call. The GIL is held.
+    pub(crate) fn keep_errno(&self, dict: u64, capsule: Object) {
         if self.slot.get() == 0 && !self.enroll() {
             return;
         }
-        let (record, state) = (record_at(self.slot.get()), self.current.get());
+        let record = record_at(self.slot.get());
         let capsule = capsule.address();
-        record.owner.store(state, Relaxed);
+        record.dict.store(dict, Relaxed);
         let before = record.errno.load(Relaxed);
         if before == capsule {
             return;

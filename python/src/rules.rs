@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 use crate::checker::CHECK_RETVAL;
 use crate::declare::{ArgRule, Declaration, Kind};
 use crate::detour::{self, Ahead, Key};
-use crate::errno;
+use crate::errno::{self, Private};
 use crate::gil::Policy;
 use crate::helpers::{CHECK_RESULT, ERROR_PENDING, KEEP, RELEASE, RELEASE_IF};
 use crate::known::Known;
@@ -118,7 +118,7 @@ fn call_function<O: Ops>(
     let memory = o.load(frame.this, layout::CDATA_POINTER);
     let target = o.load(memory, layout::MEMORY_WORD);
     let errno = match declaration.use_errno {
-        true => Some(errno::space(o, known)?),
+        true => Some(errno::find_private(o, known)?),
         false => None,
     };
     let copies = copies::make(o, &taken.copied, &mut taken.words);
@@ -133,9 +133,15 @@ fn call_function<O: Ops>(
     for &object in &taken.held {
         o.help(&KEEP, &[object]);
     }
+    if let Some(errno) = errno {
+        errno.hold(o);
+    }
     let given = gil::give(o, around, frame.this);
     let value = perform(o, known, target, taken, errno);
     gil::take(o, given);
+    if let Some(errno) = errno {
+        errno.release(o);
+    }
     for &object in &taken.held {
         o.help(&RELEASE, &[object]);
     }
@@ -335,10 +341,10 @@ fn perform<O: Ops>(
     known: &Known,
     target: O::Word,
     taken: &Words<O::Word>,
-    errno: Option<O::Word>,
+    errno: Option<Private<O::Word>>,
 ) -> O::Word {
-    if let Some(space) = errno {
-        errno::swap(o, known.errno, space);
+    if let Some(errno) = errno {
+        errno::swap(o, known.errno, errno.space);
     }
     if known.timed {
         o.help(&profile::BEGIN, &[]);
@@ -347,8 +353,8 @@ fn perform<O: Ops>(
     if known.timed {
         o.help(&profile::END, &[]);
     }
-    if let Some(space) = errno {
-        errno::swap(o, known.errno, space);
+    if let Some(errno) = errno {
+        errno::swap(o, known.errno, errno.space);
     }
     value
 }

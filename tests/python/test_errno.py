@@ -1,10 +1,148 @@
-"""errno where a program looks closely: C's own while hotcall is busy with something else."""
+"""errno where a program looks closely: the private one of a thread that ends or is tampered with, and C's own while hotcall is
+busy with something else."""
 
+import ctypes
 import os
 import shutil
 import subprocess
+import threading
+from ctypes import CDLL, CFUNCTYPE, c_int, py_object
 
-from conftest import python
+import pytest
+from conftest import compare, observe, python
+
+KEY = "ctypes.error_object"
+
+
+def state_dict():
+    """The dictionary of this thread state, in which ctypes keeps its private errno."""
+    get = ctypes.pythonapi["PyThreadState_GetDict"]
+    get.argtypes = []
+    get.restype = ctypes.c_void_p
+    return ctypes.cast(get(), py_object).value
+
+
+def in_thread(work):
+    """What `work` gives in a thread of its own."""
+    outcome = []
+    thread = threading.Thread(target=lambda: outcome.append(observe(work)))
+    thread.start()
+    thread.join()
+    return outcome
+
+
+def private(path, name):
+    function = CDLL(path, use_errno=True)[name]
+    function.argtypes = [c_int]
+    return function
+
+
+@pytest.mark.parametrize("instead", [5, "text", object(), [], None], ids=lambda it: type(it).__name__)
+def test_something_else_in_place_of_the_private_errno(instead, fixture_path):
+    def tamper():
+        swap = private(fixture_path, "swap_errno")
+        outcomes = [swap(5) for _ in range(4)]
+        state_dict()[KEY] = instead
+        outcomes += [(observe(swap, number), observe(ctypes.get_errno)) for number in range(4)]
+        late = private(fixture_path, "swap_errno")
+        outcomes += [observe(late, number) for number in range(4)]
+        del state_dict()[KEY]
+        return outcomes + [(swap(number), ctypes.get_errno()) for number in range(4)]
+
+    compare(lambda: in_thread(tamper))
+
+
+def test_private_errno_that_is_dropped(fixture_path):
+    """ctypes makes a new one then."""
+
+    def drop():
+        swap = private(fixture_path, "swap_errno")
+        outcomes = []
+        for number in range(8):
+            outcomes.append([swap(5), swap(number), ctypes.get_errno()])
+            state_dict().pop(KEY)
+            outcomes.append([swap(number), ctypes.get_errno()])
+        return outcomes
+
+    compare(lambda: in_thread(drop))
+
+
+@pytest.mark.needs_exec
+@pytest.mark.parametrize("exchanges", [False, True], ids=["plain", "use_errno"])
+def test_private_errno_that_is_dropped_during_a_call(exchanges, fixture_path):
+    """The call goes on with the one that it began with."""
+
+    def drop():
+        swap, call = private(fixture_path, "swap_errno"), CDLL(fixture_path, use_errno=True)["call_back"]
+        outcomes = []
+
+        @CFUNCTYPE(c_int, c_int, use_errno=exchanges)
+        def callback(number):
+            state_dict().pop(KEY)
+            outcomes.append([ctypes.get_errno(), ctypes.set_errno(4)])
+            return 0
+
+        for number in range(8):
+            outcomes.append([ctypes.set_errno(7), call(callback, number), ctypes.get_errno(), swap(1)])
+        return outcomes
+
+    compare(lambda: in_thread(drop))
+
+
+def test_first_errno_of_a_thread_that_has_called_before(fixture_path):
+    """Its thread state may have no dictionary yet."""
+
+    def scenario():
+        swap, plain = private(fixture_path, "swap_errno"), CDLL(fixture_path)["add_one"]
+        ctypes.set_errno(0)
+        outcomes = [swap(number) for number in range(4)]
+        plain.argtypes = [c_int]
+
+        def work():
+            return [[plain(number) for number in range(4)], swap(5), swap(6), ctypes.get_errno()]
+
+        return outcomes + [in_thread(work) for _ in range(4)]
+
+    compare(scenario)
+
+
+class Late:
+    """Calls a function when it dies."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def __del__(self):
+        self.call()
+
+
+@pytest.mark.parametrize("how", ["thread-local", "in the dictionary of the state"])
+@pytest.mark.parametrize("first", [False, True], ids=["object", "errno"])
+def test_errno_of_a_thread_that_ends(how, first, fixture_path):
+    """What a thread drops at its end calls functions too, when the private errno that it had is gone."""
+    swap = private(fixture_path, "swap_errno")
+    local = threading.local()
+
+    def scenario():
+        outcomes = []
+
+        def late():
+            outcomes.append([swap(33), ctypes.get_errno(), swap(34), ctypes.get_errno()])
+
+        def work():
+            if first:
+                swap(4)
+            if how == "thread-local":
+                local.late = Late(late)
+            else:
+                state_dict()["late"] = Late(late)
+            outcomes.append([swap(5), swap(6), ctypes.get_errno()])
+
+        for _ in range(4):
+            in_thread(work)
+        return outcomes
+
+    compare(scenario)
 
 
 def test_errno_when_lines_of_the_log_are_lost():

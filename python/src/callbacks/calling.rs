@@ -187,14 +187,17 @@ fn call(
             0
         }
         None => {
-            let space = errno_space(thunk);
-            swap_errno(space);
-            let result = vectorcall(callable, args, count | capi::ARGUMENTS_OFFSET);
-            if result == 0 {
-                failures::report(Stage::Calling, callable);
+            let work = || {
+                let result = vectorcall(callable, args, count | capi::ARGUMENTS_OFFSET);
+                if result == 0 {
+                    failures::report(Stage::Calling, callable);
+                }
+                result
+            };
+            match thunk.word(layout::THUNK_FLAGS) & USE_ERRNO {
+                0 => work(),
+                _ => errno::exchanging(work),
             }
-            swap_errno(space);
-            result
         }
     }
 }
@@ -204,19 +207,4 @@ pub(super) fn arguments<'a>(memory: u64, count: u64) -> &'a [u64] {
     let first = (memory as *const u64).wrapping_add(1);
     // SAFETY: the rule has stored so many words there, which live until it ends.
     unsafe { std::slice::from_raw_parts(first, count as usize) }
-}
-
-/// This thread's private errno, if the callback exchanges it.
-fn errno_space(thunk: Object) -> Option<u64> {
-    if thunk.word(layout::THUNK_FLAGS) & USE_ERRNO == 0 {
-        return None;
-    }
-    errno::made_space()
-}
-
-fn swap_errno(space: Option<u64>) {
-    if let Some(space) = space {
-        // SAFETY: this thread's private errno.
-        unsafe { errno::swap_words(space) };
-    }
 }

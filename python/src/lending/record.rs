@@ -37,9 +37,10 @@ pub(super) struct Record {
     /// Until when the thread need not yield to others that wait for the GIL, in
     /// nanoseconds. Written by the thread.
     pub(super) until: AtomicU64,
-    /// The thread state whose private errno is kept. Written by the thread.
-    pub(super) owner: AtomicU64,
-    /// The capsule of that, to which the record has a reference: it may outlive the
+    /// The dictionary of the thread state whose private errno is kept, or
+    /// [`NOWHERE`]. Written by the thread.
+    pub(super) dict: AtomicU64,
+    /// The capsule in it, to which the record has a reference: it may outlive the
     /// thread state, until the record is another thread's. Written by the thread.
     pub(super) errno: AtomicU64,
     /// The next record in [`FREE`], if this one is there.
@@ -58,6 +59,9 @@ pub(super) const STOLEN: u64 = 2;
 pub(super) const RELEASED: u64 = 3;
 /// Other threads are to have a chance.
 pub(super) const YIELD: u64 = 4;
+
+/// The address of no dictionary: a thread state that has none yet has 0 there.
+const NOWHERE: u64 = u64::MAX;
 
 /// The monitor watches, but other threads wait for the GIL, so that each call
 /// has to look at the time. What else may stand on the desk is in `monitor`.
@@ -98,9 +102,8 @@ pub(crate) const FUNCTION: Field =
 /// The request in a record.
 pub(crate) const REQUEST: Field =
     Field::new("record.request", offset_of!(Record, request) as i32, Mem::I64);
-/// The thread state whose private errno is in a record.
-pub(crate) const OWNER: Field =
-    Field::new("record.owner", offset_of!(Record, owner) as i32, Mem::I64);
+/// The dictionary whose private errno is in a record.
+pub(crate) const DICT: Field = Field::new("record.dict", offset_of!(Record, dict) as i32, Mem::I64);
 /// The capsule of the private errno in a record.
 pub(crate) const ERRNO: Field =
     Field::new("record.errno", offset_of!(Record, errno) as i32, Mem::I64);
@@ -116,6 +119,7 @@ impl Record {
         let record = Record::take_free().unwrap_or_else(|| Box::leak(Box::default()));
         // Its last thread may have been ended while it waited for the GIL.
         record.request.store(NOTHING, SeqCst);
+        record.dict.store(NOWHERE, Relaxed);
         record
     }
 

@@ -27,6 +27,7 @@ use crate::capi;
 use crate::declare::{Arg, ArgRule, Declaration, Kind, ResultRule};
 use crate::errno;
 use crate::gil::Policy;
+use crate::helpers::keeping_errno;
 use crate::kinds::handle;
 use crate::layout;
 use crate::raw::{Object, Owned};
@@ -37,6 +38,8 @@ use crate::runtime::{CallSite, RULE_CALLS, Runtime};
 pub(super) struct Native {
     /// Keep alive, and in place, what the table leads to.
     _columns: Vec<Column>,
+    /// The capsule of the private errno, if the function asks for it.
+    _errno: Option<Owned>,
     out: Option<(Py<PyAny>, View)>,
     site: Arc<CallSite>,
     runtime: &'static Runtime,
@@ -78,9 +81,13 @@ impl Native {
         }
         let mut made = Made::default();
         let memory = function.object(layout::CDATA_POINTER)?;
-        let errno = if declaration.use_errno { errno::made_space()? } else { 0 };
+        let errno = match declaration.use_errno {
+            true => Some(errno::made()?),
+            false => None,
+        };
+        let space = errno.as_ref().map_or(0, |it| it.object().word(layout::CAPSULE_POINTER));
         made.place(memory.word(layout::MEMORY_WORD), 0)?;
-        made.place(errno, 0)?;
+        made.place(space, 0)?;
         let view = out.as_ref().map(|(_, view)| view);
         let kept = made.place_result(declaration, view, count)?;
         for (arg, column) in declaration.args.iter().zip(&columns) {
@@ -90,12 +97,13 @@ impl Native {
             made.place_items(py, runtime, arg, column)?;
         }
         made.table.push(0);
-        let make = || compile(runtime, &site, declaration, &made.form);
+        let make = || keeping_errno(|| compile(runtime, &site, declaration, &made.form));
         let stub = site.loops.find_or(&made.form, runtime.options.shapes, make)?;
         let Made { table, words, .. } = made;
         let result = declaration.result.clone();
         Some(Native {
             _columns: columns,
+            _errno: errno,
             out,
             site,
             runtime,
