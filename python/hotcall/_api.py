@@ -116,7 +116,8 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_function(caller: str, function: object) -> None:
-    if not isinstance(function, _CFuncPtr):
+    # What its `__class__` says is up to the object.
+    if not issubclass(type(function), _CFuncPtr):
         given = type(function).__name__
         raise TypeError(f"hotcall.{caller}: expected a ctypes function, not {given}")
 

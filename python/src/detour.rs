@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hotcall_tracer::{Effect, Entry, Helper, Symbol};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use smallvec::SmallVec;
 
 use crate::capi;
@@ -196,8 +196,9 @@ pub(crate) fn relay_class(py: Python<'_>, flags: u64) -> PyResult<Bound<'_, PyAn
     }
     let attributes = PyDict::new(py);
     attributes.set_item("_flags_", flags)?;
-    attributes.set_item("_restype_", py.import("ctypes")?.getattr("c_int")?)?;
-    let base = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
+    let stock = hook::stock(py)?;
+    attributes.set_item("_restype_", &stock.c_int)?;
+    let base = stock.function.bind(py);
     let class = base.get_type().call1(("Relay", (base,), attributes))?;
     let mut known = RELAY_CLASSES.lock().unwrap_or_else(PoisonError::into_inner);
     known.push(handle(&class).address());

@@ -10,8 +10,8 @@
 #![allow(unsafe_code, reason = "patches type slots")]
 
 mod place;
+mod stock;
 
-use std::collections::HashSet;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -20,6 +20,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+pub(crate) use stock::{stock, with_subclasses};
 
 use crate::boxes;
 use crate::callbacks::thunks::Thunks;
@@ -175,35 +176,11 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
 /// What is to be patched: the places of ctypes, and all classes of its instances,
 /// functions among them, and all metaclasses, which are held so that none dies meanwhile.
 fn prepare<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<(Patches, Vec<Bound<'py, PyAny>>)> {
-    let class = py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?;
-    let patches = Patches::of(&class, data::places(py, runtime)?)?;
+    let class = stock(py)?.function.bind(py);
+    let patches = Patches::of(class, data::places(py, runtime)?)?;
     let mut roots = vec![data::root(py)?];
     roots.extend(instance::metaclasses(py)?.into_iter().map(Bound::into_any));
     Ok((patches, with_subclasses(roots)?))
-}
-
-/// Some classes with all that derive from them.
-///
-/// # Errors
-/// What the look-up raised.
-pub(crate) fn with_subclasses(
-    mut classes: Vec<Bound<'_, PyAny>>,
-) -> PyResult<Vec<Bound<'_, PyAny>>> {
-    let Some(first) = classes.first() else { return Ok(classes) };
-    // Not the class's own attribute: a program may have put something there.
-    let subclasses_of = first.py().get_type::<PyType>().getattr("__subclasses__")?;
-    let mut seen: HashSet<_> = classes.iter().map(|class| class.as_ptr()).collect();
-    let mut next = 0;
-    while next < classes.len() {
-        for subclass in subclasses_of.call1((&classes[next],))?.try_iter()? {
-            let subclass = subclass?;
-            if seen.insert(subclass.as_ptr()) {
-                classes.push(subclass);
-            }
-        }
-        next += 1;
-    }
-    Ok(classes)
 }
 
 /// The thunks of callbacks, unless these are left to ctypes.

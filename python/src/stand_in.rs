@@ -5,6 +5,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyType};
 
+use crate::hook;
+
 /// The exception in which a conversion ended, to be raised in its place.
 #[pyclass(frozen)]
 pub(crate) struct Failed(PyErr);
@@ -61,7 +63,7 @@ pub(crate) fn with_parameter<'py>(
     let attributes = PyDict::new(py);
     if let Err(error) = &outcome {
         let raise = Failed::of(py, error.clone_ref(py))?;
-        let property = py.import("builtins")?.getattr("property")?.call1((raise,))?;
+        let property = hook::stock(py)?.property.bind(py).call1((raise,))?;
         attributes.set_item("_as_parameter_", property)?;
     }
     let type_class = py.get_type::<PyType>();

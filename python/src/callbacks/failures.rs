@@ -16,6 +16,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::capi;
+use crate::hook;
 use crate::kinds::handle;
 use crate::layout;
 use crate::raw::Object;
@@ -113,11 +114,11 @@ pub(crate) fn report_argument(thunk: Object, index: usize) {
 }
 
 fn report_argument_as(py: Python<'_>, thunk: Object, index: usize, error: PyErr) -> PyResult<()> {
-    let byte = py.import("ctypes")?.getattr("c_byte")?;
+    let byte = hook::stock(py)?.c_byte.bind(py);
     let attributes = PyDict::new(py);
     attributes.set_item("__new__", Failed::of(py, error)?)?;
-    let failing = byte.get_type().call1(("Failing", (&byte,), attributes))?;
-    let mut classes = vec![byte; index];
+    let failing = byte.get_type().call1(("Failing", (byte,), attributes))?;
+    let mut classes = vec![byte.as_any().clone(); index];
     classes.push(failing);
     let classes = PyTuple::new(py, classes)?;
     let mut copy = thunk.words::<{ layout::THUNK_WORDS }>();

@@ -19,6 +19,7 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use super::{CHECKS_RESULTS, FINALISES, NO_SHADOW, Reason, capture};
 use crate::declare::{Declaration, Kind, ResultRule};
 use crate::detour;
+use crate::hook;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout;
@@ -130,7 +131,7 @@ fn make(
 /// A new instance of a function class that calls what captures; no code of the
 /// class itself runs.
 fn new<'py>(py: Python<'py>, class: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let base = py.import("_ctypes")?.getattr("CFuncPtr")?;
+    let base = hook::stock(py)?.function.bind(py);
     base.call_method1("__new__", (class, capture::address()))
 }
 

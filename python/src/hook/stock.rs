@@ -1,0 +1,75 @@
+//! Classes that are needed at any time: looked up once, when hotcall is first used.
+//! A program may put others in their places, or what looks things up. And those that
+//! derive from a class.
+
+use std::collections::HashSet;
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::capi;
+use crate::kinds::handle;
+
+/// The classes.
+pub(crate) struct Stock {
+    /// `_ctypes.CFuncPtr`, from which all classes of functions derive.
+    pub(crate) function: Py<PyType>,
+    pub(crate) c_int: Py<PyType>,
+    pub(crate) c_byte: Py<PyType>,
+    pub(crate) property: Py<PyType>,
+}
+
+static STOCK: PyOnceLock<Stock> = PyOnceLock::new();
+
+/// The classes, looked up now if they have not been.
+///
+/// # Errors
+/// What a look-up raised.
+pub(crate) fn stock(py: Python<'_>) -> PyResult<&'static Stock> {
+    STOCK.get_or_try_init(py, || {
+        let class = |module: &str, name: &str| -> PyResult<Py<PyType>> {
+            Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?.unbind())
+        };
+        Ok(Stock {
+            function: class("_ctypes", "CFuncPtr")?,
+            c_int: class("ctypes", "c_int")?,
+            c_byte: class("ctypes", "c_byte")?,
+            property: class("builtins", "property")?,
+        })
+    })
+}
+
+impl Stock {
+    /// Whether an object is a function of ctypes: its `__class__` may say anything.
+    #[allow(unsafe_code, reason = "see SAFETY")]
+    pub(crate) fn is_function(&self, object: &Bound<'_, PyAny>) -> bool {
+        let base = self.function.as_ptr() as u64;
+        // SAFETY: two classes.
+        unsafe { capi::PyType_IsSubtype(handle(object).class().address(), base) != 0 }
+    }
+}
+
+/// Some classes with all that derive from them.
+///
+/// # Errors
+/// What the look-up raised.
+pub(crate) fn with_subclasses(
+    mut classes: Vec<Bound<'_, PyAny>>,
+) -> PyResult<Vec<Bound<'_, PyAny>>> {
+    let Some(first) = classes.first() else { return Ok(classes) };
+    // Not the class's own attribute: a program may have put something there.
+    let subclasses_of = first.py().get_type::<PyType>().getattr("__subclasses__")?;
+    let mut seen: HashSet<_> = classes.iter().map(|class| class.as_ptr()).collect();
+    let mut next = 0;
+    while next < classes.len() {
+        for subclass in subclasses_of.call1((&classes[next],))?.try_iter()? {
+            let subclass = subclass?;
+            if seen.insert(subclass.as_ptr()) {
+                classes.push(subclass);
+            }
+        }
+        next += 1;
+    }
+    Ok(classes)
+}
