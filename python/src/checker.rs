@@ -10,16 +10,20 @@
 use std::ffi::{CStr, c_char, c_int};
 
 use hotcall_tracer::{Effect, Entry, Helper};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTraceback};
 
 use crate::capi;
 use crate::declare::CDECL;
 use crate::detour;
-use crate::hook;
+use crate::hook::{self, Traverse};
+use crate::kinds::handle;
+use crate::layout;
 use crate::levels;
-use crate::raw::{Bag, Owned};
+use crate::raw::{Bag, Object, Owned};
 
 /// What `_check_retval_` makes of a result: words are the callable and the
 /// result. It gives up the references to both; the result may be 0 with an
@@ -40,12 +44,10 @@ const FILE: &CStr = c"_ctypes/callproc.c";
 
 static PLACE: PyOnceLock<Option<Place>> = PyOnceLock::new();
 
-/// Learns what ctypes adds to tracebacks. It runs Python code.
-///
-/// # Errors
-/// What Python raised.
-pub(crate) fn learn(py: Python<'_>) -> PyResult<()> {
-    PLACE.get_or_try_init(py, || place(py)).map(drop)
+/// Learns what ctypes adds to tracebacks, before the hook is in place: what fails is
+/// not known then, and ctypes makes the calls.
+pub(crate) fn learn(py: Python<'_>) {
+    PLACE.get_or_init(py, || place(py).unwrap_or_default());
 }
 
 /// Whether that is known.
@@ -61,7 +63,7 @@ fn place(py: Python<'_>) -> PyResult<Option<Place>> {
     let add = unsafe { std::mem::transmute::<usize, AddEntry>(add as usize) };
     let error = failed_check(py)?;
     let Some(entry) = error.traceback(py) else { return Ok(None) };
-    let code = entry.getattr("tb_frame")?.getattr("f_code")?;
+    let Some(code) = code_of(&entry) else { return Ok(None) };
     let text = |name: &str| code.getattr(name)?.extract::<String>();
     let line = entry.getattr("tb_lineno")?.extract()?;
     let is_known = Ok(text("co_name")?.as_str()) == FUNCTION.to_str()
@@ -69,23 +71,46 @@ fn place(py: Python<'_>) -> PyResult<Option<Place>> {
     Ok(is_known.then_some(Place { add, line }))
 }
 
+/// The code that an entry of a traceback names, the last one. The attributes that lead
+/// there raise audit events, so the frame is what the garbage collector is shown.
+fn code_of<'py>(entry: &Bound<'py, PyTraceback>) -> Option<Bound<'py, PyAny>> {
+    unsafe extern "C-unwind" fn note(object: u64, seen: u64) -> c_int {
+        // SAFETY: the place that is handed over below.
+        unsafe { *(seen as *mut u64) = object };
+        0
+    }
+    let object = handle(entry.as_any());
+    let mut frame = 0_u64;
+    let traverse = object.class().word(layout::TYPE_TRAVERSE) as usize;
+    // SAFETY: the slot of tracebacks, which the garbage collector looks after.
+    let traverse = unsafe { std::mem::transmute::<usize, Traverse>(traverse) };
+    // SAFETY: a traceback, and a place for the last object that it refers to.
+    unsafe { traverse(object.address(), note, (&raw mut frame) as u64) };
+    let of_frames = capi::symbol(c"PyFrame_Type")?;
+    // SAFETY: null, or an object that the traceback keeps.
+    if frame == 0 || unsafe { Object::at(frame) }.class().address() != of_frames {
+        return None;
+    }
+    // SAFETY: a frame.
+    let code = unsafe { ffi::PyFrame_GetCode(frame as *mut ffi::PyFrameObject) };
+    // SAFETY: a reference to its code.
+    Some(unsafe { Bound::from_owned_ptr(entry.py(), code.cast()) })
+}
+
 /// The exception of a call of ctypes whose result has no length.
 fn failed_check(py: Python<'_>) -> PyResult<PyErr> {
     extern "C" fn zero() -> c_int {
         0
     }
-    let c_int = py.import("ctypes")?.getattr("c_int")?;
+    let c_int = hook::stock(py)?.c_int.bind(py);
     let attributes = PyDict::new(py);
     attributes.set_item("_check_retval_", py.import("builtins")?.getattr("len")?)?;
     let class = c_int.get_type().call1(("Checked", (c_int,), attributes))?;
     let address = zero as extern "C" fn() -> c_int as usize;
     let function = detour::relay_class(py, CDECL)?.call1((address,))?;
     function.setattr("restype", class)?;
-    let args = PyTuple::empty(py);
-    // SAFETY: a function object and an empty tuple.
-    let result = unsafe { hook::ctypes_call()(function.as_ptr() as u64, args.as_ptr() as u64, 0) };
-    drop(Owned::from_new(result));
-    Ok(PyErr::fetch(py))
+    let missing = || PyRuntimeError::new_err("an int has a length");
+    Ok(function.call0().err().unwrap_or_else(missing))
 }
 
 unsafe extern "C-unwind" fn check_retval(checker: u64, result: u64) -> u64 {

@@ -24,6 +24,7 @@ pub(crate) use stock::{stock, with_subclasses};
 
 use crate::boxes;
 use crate::callbacks::thunks::Thunks;
+use crate::checker;
 use crate::data;
 use crate::enter::{Call, tp_call};
 use crate::entries;
@@ -37,8 +38,9 @@ use crate::runtime::{Runtime, runtime};
 pub(crate) const HAVE_VECTORCALL: u64 = 1 << 11;
 
 pub(crate) type Destructor = unsafe extern "C-unwind" fn(u64);
-type Visit = unsafe extern "C-unwind" fn(object: u64, closure: u64) -> c_int;
-type Traverse = unsafe extern "C-unwind" fn(this: u64, visit: Visit, closure: u64) -> c_int;
+pub(crate) type Visit = unsafe extern "C-unwind" fn(object: u64, closure: u64) -> c_int;
+pub(crate) type Traverse =
+    unsafe extern "C-unwind" fn(this: u64, visit: Visit, closure: u64) -> c_int;
 type Inquiry = unsafe extern "C-unwind" fn(u64) -> c_int;
 type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
 
@@ -127,6 +129,7 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if is_installed() {
         return Ok(());
     }
+    checker::learn(py);
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
     // Another thread may have done it meanwhile.

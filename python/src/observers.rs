@@ -107,7 +107,11 @@ fn models(py: Python<'_>) -> PyResult<Option<Models>> {
 
 /// The bytes of a function's code.
 fn bytes_of(function: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    function.getattr("__code__")?.getattr("co_code")?.extract()
+    bytes_of_code(&function.getattr("__code__")?)
+}
+
+fn bytes_of_code(code: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    code.getattr("co_code")?.extract()
 }
 
 fn known(py: Python<'_>) -> Option<&'static Models> {
@@ -144,20 +148,21 @@ fn function_of(models: &Models, converter: Object) -> Option<(Object, usize)> {
 }
 
 /// Finds out whether a converter is a function, or a bound method, of Python
-/// that gives its argument back. It may run Python code.
+/// that gives its argument back. It may run Python code. The function is not asked
+/// for its code, which audit hooks would be told of.
 ///
 /// # Errors
 /// What Python raised.
 pub(crate) fn learn_converter(py: Python<'_>, converter: Object) -> PyResult<()> {
     let Some(models) = known(py) else { return Ok(()) };
     let Some((function, position)) = function_of(models, converter) else { return Ok(()) };
-    let function = function.bound(py);
-    let code = function.getattr("__code__")?;
+    let Some(code) = function.object(layout::FUNCTION_CODE) else { return Ok(()) };
+    let code = code.bound(py);
     let number = |name: &str| code.getattr(name)?.extract::<usize>();
     let is_identity = number("co_argcount")? == position + 1
         && number("co_nlocals")? == position + 1
         && number("co_kwonlyargcount")? == 0
-        && bytes_of(&function)? == models.codes[position];
+        && bytes_of_code(&code)? == models.codes[position];
     if is_identity && kept().insert(code.as_ptr() as u64, position).is_none() {
         let _kept = code.into_ptr();
     }

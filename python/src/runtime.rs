@@ -17,14 +17,13 @@ use hotcall_tracer::{BuildWordHasher, Limits, Refusal, Site, Symbol};
 use pyo3::prelude::*;
 
 use crate::callbacks::Callbacks;
-use crate::checker;
 use crate::compare::Checks;
 use crate::declare::{Declaration, Reader};
 use crate::gil::{self, Choice, Choices, Policy, SitePolicy};
 use crate::heat;
 use crate::helpers::keeping_errno;
+use crate::hook;
 use crate::known::Known;
-use crate::layout;
 use crate::lending;
 use crate::loops::Loops;
 use crate::observers;
@@ -175,8 +174,8 @@ impl Runtime {
             return Some(site);
         }
         let is_named = self.options.log > Log::Off || self.teller.tells();
-        let name = if is_named { crate::hook::name(function) } else { String::new() };
-        self.learn_callables(py, function);
+        let name = if is_named { hook::name(function) } else { String::new() };
+        self.learn_converters(py, function);
         // What has run may have given the function another class.
         let held = Owned::of(function.class());
         let class = held.object();
@@ -198,20 +197,16 @@ impl Runtime {
         Some(site)
     }
 
-    /// Learns what the declaration of a function calls. What cannot be learned
-    /// is not known then: the rules do without.
-    fn learn_callables(&self, py: Python<'_>, function: Object) {
-        let reader = self.reader();
-        let checks = reader.own_or(function, layout::FUNC_CHECKER, reader.layout.info_checker);
-        let converters = reader.converters(function).into_iter().map(Owned::of);
+    /// Learns the converters of a function. What cannot be learned is not known
+    /// then: the rules do without.
+    fn learn_converters(&self, py: Python<'_>, function: Object) {
+        let converters = self.reader().converters(function).into_iter().map(Owned::of);
         let converters: Vec<Owned> = converters.collect();
         // All that is needed of the function has been taken: Python code may run.
-        let learned = converters
-            .iter()
-            .map(|converter| observers::learn_converter(py, converter.object()))
-            .chain(checks.map(|_| checker::learn(py)));
-        for error in learned.filter_map(Result::err) {
-            self.log(Log::Events, || format!("a callable cannot be learned: {error}"));
+        for converter in &converters {
+            if let Err(error) = observers::learn_converter(py, converter.object()) {
+                self.log(Log::Events, || format!("a converter cannot be learned: {error}"));
+            }
         }
     }
 
