@@ -129,6 +129,8 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if is_installed() {
         return Ok(());
     }
+    // Without the hook nobody says when a function dies.
+    drop(runtime.forget_all(|_| {}));
     checker::learn(py);
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
@@ -165,7 +167,7 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     // From here on nothing fails, and no Python code runs. Functions lose
     // their entries while those that die are still taken out of the table.
     INSTALLED.store(false, Relaxed);
-    runtime.forget_all(clear_entry);
+    let forgotten = runtime.forget_all(clear_entry);
     classes.iter().for_each(|class| unhook_class(handle(class)));
     patches.undo();
     data::stop(classes.iter().map(handle));
@@ -173,6 +175,7 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     if let Some((thunks, existing)) = &thunks {
         thunks.uninstall(runtime, classes.iter().map(handle), existing);
     }
+    drop(forgotten);
     Ok(())
 }
 

@@ -62,6 +62,11 @@ pub(crate) struct Sites {
     refusals: BTreeMap<&'static str, u64>,
 }
 
+/// Sites that are to be dropped.
+pub(crate) struct Forgotten {
+    _sites: [AddressMap<Arc<CallSite>>; 2],
+}
+
 /// Everything that the hook and the entry points need.
 #[derive(Debug)]
 pub(crate) struct Runtime {
@@ -167,7 +172,7 @@ impl Runtime {
     }
 
     /// The site of a function, made from its declaration if it has none; none
-    /// while that is being assigned.
+    /// while that is being assigned, and where the hook has been taken out.
     pub(crate) fn adopt(&self, py: Python<'_>, function: Object) -> Option<Arc<CallSite>> {
         let address = function.address();
         if let Some(site) = self.site(address) {
@@ -181,9 +186,12 @@ impl Runtime {
         let class = held.object();
         let version = self.known.classes.version(py, class);
         // From here on no Python code runs: what is read now stays true until
-        // a setter says otherwise.
-        if self.sites().changing.contains(&address) {
+        // a setter says otherwise. Without the hook nobody would say so.
+        if !hook::is_installed() || self.sites().changing.contains(&address) {
             return None;
+        }
+        if let Some(site) = self.site(address) {
+            return Some(site);
         }
         let chosen = self.chosen(py, function);
         let site = match self.reader().is_of_class(function) && chosen.is_none() {
@@ -192,8 +200,7 @@ impl Runtime {
             }
             false => Arc::new(self.make_site(name, function, version, chosen)),
         };
-        let previous = self.sites().functions.insert(address, Arc::clone(&site));
-        drop(previous);
+        self.sites().functions.insert(address, Arc::clone(&site));
         Some(site)
     }
 
@@ -314,13 +321,13 @@ impl Runtime {
     }
 
     /// Forgets all sites, after `each` has seen the functions that have one. Some
-    /// of these are relays, which die with the site of their function.
-    pub(crate) fn forget_all(&self, each: impl FnMut(u64)) {
+    /// of these are relays, which die with what this gives: then Python code may run.
+    pub(crate) fn forget_all(&self, each: impl FnMut(u64)) -> Forgotten {
         let classes = std::mem::take(&mut self.sites().classes);
         let functions = std::mem::take(&mut self.sites().functions);
         functions.keys().copied().for_each(each);
         heat::undecline_all();
-        drop((classes, functions));
+        Forgotten { _sites: [classes, functions] }
     }
 
     /// Notes that the declaration of a function begins to change: it gets no

@@ -109,6 +109,34 @@ PROGRAMS = {
         for _ in range(100):
             check(function)
     """,
+    "hotcall is uninstalled while a site is being made": """
+        import hotcall
+        class Hooked:
+            armed = False
+            def __get__(self, function, owner):
+                if function is None and Hooked.armed:
+                    Hooked.armed = False
+                    hotcall.uninstall()
+                return lambda *args: None
+        class Odd(_ctypes.CFuncPtr):
+            _flags_, _restype_, __init__ = 1, c_int, Hooked()
+        for turn in range(20):
+            function = Odd(("add_one", lib))
+            function.restype = c_ubyte
+            Odd.turn = turn  # takes the version of the class away
+            Hooked.armed = True
+            assert [function(1), function(299)] == [2, 44]
+            assert not Hooked.armed and not hotcall.status().installed
+            place = id(function)
+            del function
+            gc.collect()
+            hotcall.install()
+            functions = [Odd(("add_one", lib))]
+            while len(functions) < 5000 and id(functions[-1]) != place:
+                functions.append(Odd(("add_one", lib)))
+            assert [functions[-1](299) for _ in range(4)] == [300] * 4
+            del functions
+    """,
     "an argument's class that dies during the call that learns it": """
         for _ in range(200):
             class Made(Structure):
