@@ -10,6 +10,7 @@
 #![allow(unsafe_code, reason = "patches type slots")]
 
 mod place;
+mod setters;
 mod stock;
 
 use std::ffi::c_int;
@@ -42,15 +43,11 @@ pub(crate) type Visit = unsafe extern "C-unwind" fn(object: u64, closure: u64) -
 pub(crate) type Traverse =
     unsafe extern "C-unwind" fn(this: u64, visit: Visit, closure: u64) -> c_int;
 type Inquiry = unsafe extern "C-unwind" fn(u64) -> c_int;
-type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
 
 static CALL: Original = Original::new();
 static DEALLOC: Original = Original::new();
 static TRAVERSE: Original = Original::new();
 static CLEAR: Original = Original::new();
-static SET_ARGTYPES: Original = Original::new();
-static SET_RESTYPE: Original = Original::new();
-static SET_ERRCHECK: Original = Original::new();
 
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
@@ -241,12 +238,7 @@ impl Patches {
             Place::new(class, layout::TYPE_TRAVERSE, &TRAVERSE, tp_traverse),
             Place::new(class, layout::TYPE_CLEAR, &CLEAR, tp_clear),
         ];
-        let setters: [(&str, &'static Original, Setter); 3] = [
-            ("argtypes", &SET_ARGTYPES, set_argtypes),
-            ("restype", &SET_RESTYPE, set_restype),
-            ("errcheck", &SET_ERRCHECK, set_errcheck),
-        ];
-        for (name, original, ours) in setters {
+        for (name, original, ours) in setters::ALL {
             let table = handle(&dict.get_item(name)?).object(layout::GETSET_DEF);
             let missing = || PyRuntimeError::new_err(format!("{name} has no C table"));
             let table = table.ok_or_else(missing)?;
@@ -334,43 +326,3 @@ unsafe extern "C-unwind" fn tp_clear(this: u64) -> c_int {
     // SAFETY: the argument that CPython gave us.
     unsafe { original(this) }
 }
-
-/// Runs a setter of ctypes between the end of the old declaration and the
-/// earliest moment at which a new one may be read.
-///
-/// # Safety
-/// As for the setter itself.
-unsafe fn set(original: &Original, this: u64, value: u64, closure: u64) -> c_int {
-    // SAFETY: kept from the table in which ours stands.
-    let setter = unsafe { std::mem::transmute::<usize, Setter>(original.address() as usize) };
-    // Another interpreter shares the table, but its classes are not ours.
-    // SAFETY: the setter's object is a function object.
-    let class = unsafe { Object::at(this) }.class();
-    let ours = class.word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
-    let runtime = runtime().filter(|_| ours);
-    if let Some(runtime) = runtime {
-        runtime.changing(this);
-        clear_entry(this);
-    }
-    // SAFETY: the arguments that CPython gave us.
-    let status = unsafe { setter(this, value, closure) };
-    if let Some(runtime) = runtime {
-        runtime.changed(this);
-        clear_entry(this);
-    }
-    status
-}
-
-/// Defines the setter that stands in for an attribute's own.
-macro_rules! setter {
-    ($name:ident, $original:ident) => {
-        unsafe extern "C-unwind" fn $name(this: u64, value: u64, closure: u64) -> c_int {
-            // SAFETY: the arguments that CPython gave us.
-            unsafe { set(&$original, this, value, closure) }
-        }
-    };
-}
-
-setter!(set_argtypes, SET_ARGTYPES);
-setter!(set_restype, SET_RESTYPE);
-setter!(set_errcheck, SET_ERRCHECK);

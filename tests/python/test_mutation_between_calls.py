@@ -6,8 +6,10 @@ Each change is made under plain ctypes and under hotcall, and the outcomes are c
 import ctypes
 from ctypes import CDLL, CFUNCTYPE, POINTER, PyDLL, c_byte, c_char_p, c_double, c_int, c_int64, c_long, c_uint, c_ubyte, c_void_p
 
-from conftest import address_of, compare, observe, retarget
+from conftest import EXPECT_STUBS, address_of, compare, observe, retarget
 from values import MyInt
+
+import hotcall
 
 TIMES = 5
 Binary = CFUNCTYPE(c_int, c_int)
@@ -250,3 +252,79 @@ def test_bases_of_the_result_class_between_calls():
         return outcomes
 
     compare(scenario)
+
+
+def test_what_is_there_already_is_assigned_again(lib):
+    """Programs declare functions before each call. The result type, or its `_check_retval_`, may act meanwhile."""
+
+    def scenario():
+        function = lib["add_one"]
+        other = c_long
+        acts = []
+
+        class Meta(type(c_int)):
+            @property
+            def _check_retval_(self):
+                if not acts:
+                    raise AttributeError
+                return acts[-1]()
+
+        class Acting(c_int, metaclass=Meta):
+            pass
+
+        def check(result, function, args):
+            return "checked", result
+
+        def declare():
+            function.restype = other
+            return lambda result: ("by the check", result)
+
+        def vanish():
+            function.restype = other
+            function(1)
+            raise AttributeError
+
+        def fail():
+            raise KeyError("refused")
+
+        def call():
+            outcomes.append([observe(function, 5), observe(function, 6)])
+            raise AttributeError
+
+        outcomes = []
+        for kind in (c_int, c_long, None, Acting, MyInt, lambda result: result * 2):
+            for act in (None, declare, vanish, fail, call, None):
+                function.restype = kind
+                outcomes += [observe(function, 1) for _ in range(TIMES)]
+                acts[:] = [act] if act else []
+                outcomes += [(observe(setattr, function, "restype", kind), observe(function, 2)) for _ in range(TIMES)]
+                acts.clear()
+                outcomes += [observe(function, 3), function.restype is kind]
+            function.errcheck = check
+            for value in (check, check, lambda *args: args[0], check):
+                function.errcheck = value
+                outcomes += [observe(function, 4) for _ in range(TIMES)]
+            del function.errcheck
+        return outcomes
+
+    compare(scenario)
+
+
+def test_what_is_there_already_ends_nothing(lib):
+    hotcall.install()
+    function = lib["add_one"]
+    function.argtypes = [c_int]
+
+    def check(result, function, args):
+        return result
+
+    function.errcheck = check
+    for number in range(300):
+        function.restype, function.errcheck = c_int, check
+        assert function(number) == number + 1
+    assert hotcall.explain(function).tier == ("stub" if EXPECT_STUBS else "interpreter")
+    before = hotcall.stats()["stub_calls"]
+    for number in range(100):
+        function.restype, function.errcheck = c_int, check
+        function(number)
+    assert not EXPECT_STUBS or hotcall.stats()["stub_calls"] - before == 100

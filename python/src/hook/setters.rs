@@ -1,0 +1,90 @@
+//! The setters that stand in for those of `argtypes`, `restype` and `errcheck`:
+//! an assignment ends what is known of a function.
+//!
+//! # Safety
+//! As for the module above.
+
+use std::ffi::c_int;
+use std::sync::Arc;
+
+use hotcall_tracer::Field;
+
+use super::{Original, clear_entry};
+use crate::layout::{self, CDATA_ENTRY};
+use crate::raw::Object;
+use crate::runtime::runtime;
+
+pub(super) type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
+
+static SET_ARGTYPES: Original = Original::new();
+static SET_RESTYPE: Original = Original::new();
+static SET_ERRCHECK: Original = Original::new();
+
+/// Each of them, with what it stands in for.
+pub(super) static ALL: [(&str, &Original, Setter); 3] = [
+    ("argtypes", &SET_ARGTYPES, set_argtypes),
+    ("restype", &SET_RESTYPE, set_restype),
+    ("errcheck", &SET_ERRCHECK, set_errcheck),
+];
+
+/// Runs a setter of ctypes between the end of the old declaration and the
+/// earliest moment at which a new one may be read. A value that is there already,
+/// as in programs that declare a function before each call, ends nothing.
+///
+/// # Safety
+/// As for the setter itself.
+unsafe fn set(place: &Attribute, this: u64, value: u64, closure: u64) -> c_int {
+    let Attribute { original, field } = place;
+    // SAFETY: kept from the table in which ours stands.
+    let setter = unsafe { std::mem::transmute::<usize, Setter>(original.address() as usize) };
+    // SAFETY: the setter's object is a function object.
+    let function = unsafe { Object::at(this) };
+    // Another interpreter shares the table, but its classes are not ours.
+    let ours = function.class().word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
+    let runtime = runtime().filter(|_| ours);
+    let is_there = value != 0 && field.is_some_and(|field| function.word(field) == value);
+    let site = runtime.filter(|_| is_there).and_then(|runtime| runtime.site(this));
+    let before = assigned(function);
+    if let Some(runtime) = runtime.filter(|_| site.is_none()) {
+        runtime.changing(this);
+        clear_entry(this);
+    }
+    // SAFETY: the arguments that CPython gave us.
+    let status = unsafe { setter(this, value, closure) };
+    if let Some(runtime) = runtime {
+        // Python code may have run, and have declared the function anew meanwhile.
+        let is_same = |site| runtime.site(this).is_some_and(|now| Arc::ptr_eq(&now, site));
+        if !site.as_ref().is_some_and(is_same) || assigned(function) != before {
+            runtime.changed(this);
+            clear_entry(this);
+        }
+    }
+    status
+}
+
+/// What assignments to `restype` and `errcheck` leave in a function object.
+fn assigned(function: Object) -> [u64; 3] {
+    [layout::FUNC_RESTYPE, layout::FUNC_CHECKER, layout::FUNC_ERRCHECK]
+        .map(|field| function.word(field))
+}
+
+/// An attribute of function objects.
+struct Attribute {
+    original: &'static Original,
+    /// Where a function keeps what is assigned, unless it keeps something made of it.
+    field: Option<Field>,
+}
+
+/// Defines the setter that stands in for an attribute's own.
+macro_rules! setter {
+    ($name:ident, $original:ident, $field:expr) => {
+        unsafe extern "C-unwind" fn $name(this: u64, value: u64, closure: u64) -> c_int {
+            // SAFETY: the arguments that CPython gave us.
+            unsafe { set(&Attribute { original: &$original, field: $field }, this, value, closure) }
+        }
+    };
+}
+
+setter!(set_argtypes, SET_ARGTYPES, None);
+setter!(set_restype, SET_RESTYPE, Some(layout::FUNC_RESTYPE));
+setter!(set_errcheck, SET_ERRCHECK, Some(layout::FUNC_ERRCHECK));
