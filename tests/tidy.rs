@@ -53,7 +53,8 @@ fn files() -> Vec<File> {
     let mut paths: Vec<PathBuf> =
         FOLDERS.iter().flat_map(|folder| walk(&root.join(folder))).collect();
     let top = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
-    paths.extend(top.filter(|path| path.is_file()));
+    // `.git` is a file where the checkout is a work tree of another one.
+    paths.extend(top.filter(|path| path.is_file() && !path.ends_with(".git")));
     paths.sort();
     let file = |path: PathBuf| {
         let text = fs::read_to_string(&path).ok()?;

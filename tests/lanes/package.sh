@@ -38,8 +38,14 @@ done
 
 say "oldest compiler"
 oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-if rustup toolchain install "$oldest" --profile minimal --no-self-update >/dev/null 2>&1; then
-    cargo "+$oldest" check --quiet --workspace
+# The one of this machine, or one of our own.
+cargo=(cargo "+$oldest")
+if ! "${cargo[@]}" --version >/dev/null 2>&1; then
+    cargo=(env RUSTUP_HOME="$build/rustup" cargo "+$oldest")
+    RUSTUP_HOME=$build/rustup rustup toolchain install "$oldest" --profile minimal --no-self-update >/dev/null 2>&1 || cargo=()
+fi
+if [ "${#cargo[@]}" != 0 ]; then
+    "${cargo[@]}" check --quiet --workspace
 else
     loud "SKIPPED: package: Rust $oldest cannot be installed"
 fi
