@@ -19,7 +19,7 @@ use pyo3::types::{PyDict, PyTraceback};
 use crate::capi;
 use crate::declare::CDECL;
 use crate::detour;
-use crate::hook::{self, Traverse};
+use crate::hook::Traverse;
 use crate::kinds::handle;
 use crate::layout;
 use crate::levels;
@@ -102,10 +102,12 @@ fn failed_check(py: Python<'_>) -> PyResult<PyErr> {
     extern "C" fn zero() -> c_int {
         0
     }
-    let c_int = hook::stock(py)?.c_int.bind(py);
+    // It derives from none of the classes whose instances are many (`data`).
+    let simple = py.import("_ctypes")?.getattr("_SimpleCData")?;
     let attributes = PyDict::new(py);
+    attributes.set_item("_type_", "i")?;
     attributes.set_item("_check_retval_", py.import("builtins")?.getattr("len")?)?;
-    let class = c_int.get_type().call1(("Checked", (c_int,), attributes))?;
+    let class = simple.get_type().call1(("Checked", (simple,), attributes))?;
     let address = zero as extern "C" fn() -> c_int as usize;
     let function = detour::relay_class(py, CDECL)?.call1((address,))?;
     function.setattr("restype", class)?;
