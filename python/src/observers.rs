@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use hotcall_tracer::{Effect, Entry, Field, Helper, Mem};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyModule;
+use pyo3::types::IntoPyDict;
 
 use crate::capi;
 use crate::kinds::handle;
@@ -76,7 +76,10 @@ pub(crate) struct Identity {
 /// # Errors
 /// What Python raised.
 pub(crate) fn learn(py: Python<'_>) -> PyResult<()> {
-    MODELS.get_or_try_init(py, || models(py)).map(drop)
+    // Not while it is locked: Python code may run, and the process be forked.
+    let models = models(py)?;
+    MODELS.get_or_init(py, || models);
+    Ok(())
 }
 
 /// None where the rows are not known, or do not hold.
@@ -87,9 +90,11 @@ fn models(py: Python<'_>) -> PyResult<Option<Models>> {
     };
     let source =
         c"def first(a): return a\ndef second(a, b): return b\nmethod = second.__get__(1)\n";
-    let module = PyModule::from_code(py, source, c"models.py", c"models")?;
-    let (first, method) = (module.getattr("first")?, module.getattr("method")?);
-    let second = module.getattr("second")?;
+    // No module: that would stand in for one of the program's of the same name.
+    let names = [("__name__", "hotcall._samples")].into_py_dict(py)?;
+    py.run(source, Some(&names), None)?;
+    let named = |name| names.as_any().get_item(name);
+    let (first, second, method) = (named("first")?, named("second")?, named("method")?);
     let code = first.getattr("__code__")?;
     let words = || (handle(&code).word(CODE_CACHED), handle(&code).word(CODE_MONITORING));
     let before = words();
