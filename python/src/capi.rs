@@ -54,6 +54,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyCFunction_NewEx(definition: u64, this: u64, module: u64) -> u64;
     pub(crate) fn PyType_IsSubtype(class: u64, base: u64) -> c_int;
     pub(crate) fn PyInterpreterState_Get() -> u64;
+    pub(crate) fn PyInterpreterState_GetID(interpreter: u64) -> i64;
     pub(crate) fn PyMem_Malloc(size: u64) -> u64;
     pub(crate) fn PyMem_Calloc(count: u64, size: u64) -> u64;
     pub(crate) fn PyMem_Free(memory: u64);

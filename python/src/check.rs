@@ -3,11 +3,13 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyType};
+use pyo3::types::{PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyTuple, PyType};
 
 use crate::declare::{ArgRule, Kind, Reader, ResultRule, info};
 use crate::kinds::handle;
 use crate::layout::{self, Int, Layout};
+use crate::samples;
+use crate::starting::Failure;
 
 /// Why hotcall is off.
 pub(crate) type Reason = String;
@@ -15,21 +17,19 @@ pub(crate) type Reason = String;
 /// The layout of this interpreter, checked.
 ///
 /// # Errors
-/// The interpreter that is not supported, or the first row that does not hold.
-pub(crate) fn layout(py: Python<'_>) -> Result<Layout, Reason> {
+/// The interpreter that is not supported, the first row that does not hold, or what
+/// Python raised.
+pub(crate) fn layout(py: Python<'_>) -> Result<Layout, Failure> {
     let version = py.version_info();
-    let implementation: String = look(py, "sys", "implementation")
-        .and_then(|it| it.getattr("name")?.extract())
-        .map_err(|error| error.to_string())?;
+    let implementation: String = look(py, "sys", "implementation")?.getattr("name")?.extract()?;
     if implementation != "cpython" || cfg!(not(all(target_os = "linux", target_arch = "x86_64"))) {
-        return Err(format!("{implementation} on this platform is not supported"));
+        return Err(format!("{implementation} on this platform is not supported").into());
     }
-    let type_size = py.get_type::<PyType>().getattr("__basicsize__");
-    let type_size = type_size.and_then(|size| size.extract()).map_err(|e| e.to_string())?;
+    let type_size = py.get_type::<PyType>().getattr("__basicsize__")?.extract()?;
     let unknown = || format!("CPython {}.{} is not supported", version.major, version.minor);
     let layout = match version.major {
         3 => Layout::of(version.minor, type_size).ok_or_else(unknown)?,
-        _ => return Err(unknown()),
+        _ => return Err(unknown().into()),
     };
     objects(py, &layout)?;
     Ok(layout)
@@ -52,9 +52,8 @@ fn look<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, P
 }
 
 /// Checks the rows of floats, ints, bytes objects and types.
-fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
-    let fail = |error: PyErr| error.to_string();
-    let float = 1.5f64.into_pyobject(py).map_err(|error| error.to_string())?;
+fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Failure> {
+    let float = PyFloat::new(py, 1.5);
     let class = float.get_type_ptr() as u64;
     row("type", handle(&float).word(layout::OB_TYPE), class)?;
     row("count", handle(&float).word(layout::OB_COUNT), 1)?;
@@ -63,11 +62,11 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
     row("float.value", handle(&float).word(layout::FLOAT_VALUE), 1.5f64.to_bits())?;
     let float_class = handle(float.get_type().as_any());
     row("type.name", float_class.text(layout::TYPE_NAME), "float".to_owned())?;
-    row("type.base", float_class.word(layout::TYPE_BASE), base(py).map_err(fail)?)?;
+    row("type.base", float_class.word(layout::TYPE_BASE), base(py)?)?;
     row("type.del", float_class.word(layout::TYPE_DEL), 0)?;
 
     for value in [0i64, 1, -1, 5, -77, (1 << 30) - 1, 1 << 30, -(1 << 30), 1 << 59, 1 << 60] {
-        let int = value.into_pyobject(py).map_err(|error| error.to_string())?;
+        let int = PyInt::new(py, value);
         let object = handle(&int);
         let magnitude = value.unsigned_abs();
         row("int.digit", object.word(layout::INT_DIGIT), magnitude & ((1 << 30) - 1))?;
@@ -84,24 +83,25 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Reason> {
             }
         }
     }
-    let method = look(py, "_ctypes", "addressof").map_err(fail)?;
-    let module = py.import("_ctypes").map_err(fail)?.as_ptr() as u64;
+    let method = look(py, "_ctypes", "addressof")?;
+    // Where another interpreter was first to import it, it is that one's module.
+    let module = method.getattr("__self__")?.as_ptr() as u64;
     let class = handle(method.get_type().as_any()).word(layout::TYPE_VECTORCALL_OFFSET);
     row("method.self", handle(&method).word(layout::METHOD_SELF), module)?;
     row("method.vectorcall", class, layout::METHOD_VECTORCALL.offset as u64)?;
-    let method = look(py, "ctypes", "cdll").and_then(|cdll| cdll.getattr("LoadLibrary"));
-    let method = method.map_err(fail)?;
-    let function = method.getattr("__func__").map_err(fail)?.as_ptr() as u64;
+    let method = look(py, "ctypes", "cdll")?.getattr("LoadLibrary")?;
+    let function = method.getattr("__func__")?.as_ptr() as u64;
     row("method.function", handle(&method).word(layout::METHOD_FUNCTION), function)?;
-    let capsule = PyCapsule::new_with_value(py, 7_u64, c"hotcall").map_err(fail)?;
-    let pointer = capsule.pointer_checked(Some(c"hotcall")).map_err(fail)?.as_ptr() as u64;
+    let capsule = PyCapsule::new_with_value(py, 7_u64, c"hotcall")?;
+    let pointer = capsule.pointer_checked(Some(c"hotcall"))?.as_ptr() as u64;
     row("capsule.pointer", handle(&capsule).word(layout::CAPSULE_POINTER), pointer)?;
-    let tuple = pyo3::types::PyTuple::new(py, [&capsule]).map_err(fail)?;
+    let tuple = PyTuple::new(py, [&capsule])?;
     row("tuple.size", handle(tuple.as_any()).word(layout::TUPLE_SIZE), 1)?;
     row("tuple.first", handle(tuple.as_any()).word(layout.tuple_first), capsule.as_ptr() as u64)?;
-    let bytes = pyo3::types::PyBytes::new(py, b"xyz");
+    let bytes = PyBytes::new(py, b"xyz");
     row("bytes.size", handle(bytes.as_any()).word(layout::BYTES_SIZE), 3)?;
-    row("bytes.first", handle(bytes.as_any()).word(layout::BYTES_FIRST), u64::from(b'x'))
+    row("bytes.first", handle(bytes.as_any()).word(layout::BYTES_FIRST), u64::from(b'x'))?;
+    Ok(())
 }
 
 /// The base of `float`.
@@ -112,11 +112,12 @@ fn base(py: Python<'_>) -> PyResult<u64> {
 /// Checks the rows of ctypes' objects, by way of what is read from them.
 ///
 /// # Errors
-/// The first row that does not hold.
-pub(crate) fn ctypes(py: Python<'_>, reader: &Reader<'_>) -> Result<(), Reason> {
-    classes(py, reader.layout).map_err(|error| error.to_string())??;
-    references(py, reader.layout).map_err(|error| error.to_string())??;
-    functions(py, reader).map_err(|error| error.to_string())?
+/// The first row that does not hold, or what Python raised.
+pub(crate) fn ctypes(py: Python<'_>, reader: &Reader<'_>) -> Result<(), Failure> {
+    classes(py, reader.layout)??;
+    references(py, reader.layout)??;
+    functions(py, reader)??;
+    Ok(())
 }
 
 /// Checks the rows of what `byref` gives, and of classes of pointers and arrays.
@@ -125,9 +126,9 @@ fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
     let instance = c_int.call1((7,))?;
     let address: u64 = look(py, "ctypes", "addressof")?.call1((&instance,))?.extract()?;
     let reference = look(py, "ctypes", "byref")?.call1((&instance, 3))?;
-    let pointer = look(py, "ctypes", "POINTER")?.call1((&c_int,))?;
-    let array = c_int.mul(3)?;
-    let class = py.get_type::<PyType>().call1(("Modified", (), pyo3::types::PyDict::new(py)))?;
+    let c_char = look(py, "ctypes", "c_char")?;
+    let (pointer, array) = (samples::pointer(py)?, samples::array(&c_char, 3)?);
+    let class = py.get_type::<PyType>().call1(("Modified", (), PyDict::new(py)))?;
     class.hasattr("__init__")?;
     let before = handle(&class).word(layout::TYPE_VERSION);
     let finaliser = || handle(&class).word(layout::TYPE_FINALIZE);
@@ -150,7 +151,7 @@ fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
         }
         for class in [&pointer, &array] {
             let target = info(layout, handle(class)).word(layout.info_proto);
-            row("info.proto", target, c_int.as_ptr() as u64)?;
+            row("info.proto", target, c_char.as_ptr() as u64)?;
         }
         row("info.length", info(layout, handle(&array)).word(layout.info_length), 3)?;
         row("type.mro", mro, Some(4))?;
@@ -182,13 +183,10 @@ fn functions(py: Python<'_>, reader: &Reader<'_>) -> PyResult<Result<(), Reason>
     let layout = reader.layout;
     let ctypes = py.import(intern!(py, "ctypes"))?;
     let (c_int, c_double) = (ctypes.getattr("c_int")?, ctypes.getattr("c_double")?);
-    let make = ctypes.getattr("CFUNCTYPE")?;
-    let class = make.call1((&c_int, &c_double))?;
-    let keywords = pyo3::types::PyDict::new(py);
-    keywords.set_item("use_errno", true)?;
-    let with_errno = make.call((&c_int, &c_double), Some(&keywords))?;
+    let class = samples::function(&[], &c_int, &[&c_double])?;
+    let with_errno = samples::function(&["FUNCFLAG_USE_ERRNO"], &c_int, &[&c_double])?;
     let function = class.call1((0,))?;
-    let declared = pyo3::types::PyTuple::new(py, [&c_double])?;
+    let declared = PyTuple::new(py, [&c_double])?;
     let size: u64 = look(py, "_ctypes", "CFuncPtr")?.getattr("__basicsize__")?.extract()?;
     let version = reader.classes.version(py, handle(&class));
     let of_class = reader.read(handle(&function), version);

@@ -145,12 +145,11 @@ impl Classes {
     pub(crate) fn read(py: Python<'_>) -> PyResult<Classes> {
         let ctypes = py.import("ctypes")?;
         let c_int = ctypes.getattr("c_int")?;
-        let pointer = ctypes.getattr("POINTER")?.call1((&c_int,))?;
         let metaclass = |class: &Bound<'_, PyAny>| class.get_type_ptr() as u64;
         let of = |name: &str| Ok::<u64, PyErr>(metaclass(&ctypes.getattr(name)?));
         let metaclasses: Vec<(u64, Maker)> = vec![
             (metaclass(&c_int), |kinds, _, class| kinds.of_class(class).map(Family::Simple)),
-            (metaclass(&pointer), |_, layout, class| target(layout, class).map(Family::Pointer)),
+            (of("_Pointer")?, |_, layout, class| target(layout, class).map(Family::Pointer)),
             (of("Array")?, |_, layout, class| target(layout, class).map(Family::Array)),
             (of("Structure")?, |_, _, _| Some(Family::Record)),
             (of("Union")?, |_, _, _| Some(Family::Record)),

@@ -34,6 +34,7 @@ use crate::hook::Place;
 use crate::layout::{self, Int, Layout};
 use crate::raw::Object;
 use crate::runtime::Runtime;
+use crate::samples;
 use table::{Seen, Table};
 
 /// What all functions of this module know.
@@ -71,6 +72,7 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
         && let Some(made) = read(py, runtime)?
     {
         DATA.store(Box::leak(Box::new(made)), Release);
+        samples::free(py)?;
     }
     let mut places = Vec::new();
     if let Some(data) = data() {

@@ -97,13 +97,13 @@ impl Kinds {
         let method_of = |class: &Bound<'_, PyAny>| -> PyResult<u64> {
             Ok(handle(&class.getattr("from_param")?).word(layout::METHOD_DEF))
         };
-        let pointer = ctypes.getattr("POINTER")?.call1((&c_int,))?;
-        let function = ctypes.getattr("CFUNCTYPE")?.call1((py.None(),))?;
-        let array = c_int.mul(3)?;
+        // Of the classes that others derive from, which have it already.
+        let [pointer, array, function] =
+            ["_Pointer", "Array", "_CFuncPtr"].map(|name| method_of(&ctypes.getattr(name)?));
         let mut kinds = Kinds {
             layout: layout.clone(),
-            pointer_from_param: method_of(&pointer)?,
-            data_from_param: [method_of(&array)?, method_of(&function)?],
+            pointer_from_param: pointer?,
+            data_from_param: [array?, function?],
             rows: Vec::new(),
             metaclass: c_int.get_type_ptr() as u64,
             base: address(&ctypes.getattr("_SimpleCData")?),

@@ -7,7 +7,8 @@
 //! what the call does, read live or recorded; `helpers`, `boxes`, `errno` and
 //! `instance` are what rules and stubs call; `detour` runs Python code for
 //! arguments that need it, unless `observers` says that nobody could see it.
-//! `report` shows it all.
+//! `report` shows it all. Before the first call, `check` compares the layout with
+//! `samples`, once, as `starting` sees to.
 //!
 //! Beside calls, `bound` makes built-in functions of ctypes functions, `loops` calls
 //! them for whole columns of arguments, and `data` makes what is around calls faster:
@@ -56,6 +57,7 @@ mod refusals;
 mod report;
 mod rules;
 mod runtime;
+mod samples;
 mod stand_in;
 mod starting;
 mod symbols;
@@ -75,22 +77,22 @@ use crate::kinds::{Kinds, handle};
 use crate::known::{Known, Undeclared};
 use crate::options::Options;
 use crate::runtime::{Runtime, runtime};
+use crate::starting::Failure;
 
 /// Why there is no runtime, once that is known.
 static OFF: OnceLock<String> = OnceLock::new();
 
 /// Reads and checks this interpreter.
-fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
+fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, Failure> {
     let layout = check::layout(py)?;
-    let kinds = Kinds::read(py, &layout).map_err(|error| error.to_string())?;
-    let classes = Classes::read(py).map_err(|error| error.to_string())?;
+    let kinds = Kinds::read(py, &layout)?;
+    let classes = Classes::read(py)?;
     check::ctypes(py, &Reader { layout: &layout, kinds: &kinds, classes: &classes })?;
-    let simple = py.import("_ctypes").and_then(|ctypes| ctypes.getattr("_SimpleCData"));
-    let simple = simple.map_err(|error| error.to_string())?;
+    let simple = py.import("_ctypes")?.getattr("_SimpleCData")?;
     instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
     let key = pyo3::types::PyString::intern(py, "ctypes.error_object").into_ptr();
     errno::set_key(key as u64);
-    observers::learn(py).map_err(|error| error.to_string())?;
+    observers::learn(py)?;
     let current = current::find(py, py.version_info().minor);
     let lending = lending::prepare(py, current.as_ref());
     lending::deny(options.deny_monitor);
@@ -101,8 +103,11 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
     let small_ints = boxes::small_ints().filter(|_| std::ptr::eq(boxing, &boxes::REUSING));
     let truths = layout.immortal_none.then(|| boxes::truths(py));
     let thunks = match options.callbacks {
-        true => callbacks::check::thunks(py, &layout)
-            .unwrap_or_else(|error| Err(format!("ctypes makes none here, {error}"))),
+        true => match callbacks::check::thunks(py, &layout).map_err(Failure::from) {
+            Ok(found) => found,
+            Err(Failure::Off(reason)) => Err(callbacks::check::none_here(&reason)),
+            Err(raised) => return Err(raised),
+        },
         false => Err("switched off by callbacks=off".to_owned()),
     };
     let known = Known {
@@ -122,6 +127,7 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, String> {
         timed: options.profile,
         undeclared: Undeclared::default(),
     };
+    samples::free(py)?;
     Ok(Runtime::new(options, known))
 }
 
@@ -133,23 +139,43 @@ static OPTIONS: Mutex<Option<Options>> = Mutex::new(None);
 ///
 /// Raises ValueError for what is not an option.
 #[pyfunction]
-fn configure(options: &str) -> PyResult<()> {
+fn configure(py: Python<'_>, options: &str) -> PyResult<()> {
     let options = Options::parse(options).map_err(|bad| PyValueError::new_err(bad.to_string()))?;
+    if starting::elsewhere(py).is_some() {
+        return Ok(());
+    }
     *OPTIONS.lock().unwrap_or_else(PoisonError::into_inner) = Some(options);
     Ok(())
 }
 
 /// The runtime, made now if hotcall was not used yet; none if it is off. An
 /// interpreter that is not supported is no error: `status` says so.
-fn start(py: Python<'_>) -> Option<&'static Runtime> {
+///
+/// # Errors
+/// What of the program's own came in between ([`Failure::Raised`]).
+fn start(py: Python<'_>) -> PyResult<Option<&'static Runtime>> {
+    if off_here(py).is_some() {
+        return Ok(None);
+    }
     if !is_decided() {
         // Python code that this thread runs in the middle of it does without.
-        let _alone = starting::alone(py)?;
+        let Some(_alone) = starting::alone(py) else { return Ok(None) };
         if !is_decided() {
-            decide(py);
+            decide(py)?;
         }
     }
-    runtime()
+    Ok(runtime())
+}
+
+/// Why there is no runtime for the caller, whatever there is for others.
+fn off_here(py: Python<'_>) -> Option<&'static str> {
+    let cannot_start = || starting::not_by_this_thread(py).filter(|_| !is_decided());
+    starting::elsewhere(py).or_else(cannot_start)
+}
+
+/// Why there is no runtime for the caller, once that is known.
+fn off(py: Python<'_>) -> Option<&'static str> {
+    off_here(py).or_else(|| OFF.get().map(String::as_str))
 }
 
 /// Whether it is known if there is a runtime.
@@ -158,18 +184,20 @@ fn is_decided() -> bool {
 }
 
 /// Makes the runtime, or notes why there is none.
-fn decide(py: Python<'_>) {
+fn decide(py: Python<'_>) -> PyResult<()> {
     let options = *OPTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     match make_runtime(py, options.unwrap_or_default()) {
         Ok(made) => drop(runtime::set(made)),
-        Err(reason) => drop(OFF.set(reason)),
+        Err(Failure::Off(reason)) => drop(OFF.set(reason)),
+        Err(Failure::Raised(error)) => return Err(error),
     }
+    Ok(())
 }
 
 /// The runtime, or a RuntimeError that says why there is none.
 fn ready(py: Python<'_>) -> PyResult<&'static Runtime> {
-    start(py).ok_or_else(|| {
-        let reason = OFF.get().map_or("hotcall is not configured", String::as_str);
+    start(py)?.ok_or_else(|| {
+        let reason = off(py).unwrap_or("hotcall is not configured");
         PyRuntimeError::new_err(format!("hotcall is off: {reason}"))
     })
 }
@@ -180,7 +208,7 @@ fn ready(py: Python<'_>) -> PyResult<&'static Runtime> {
 #[pyo3(signature = (gil=None))]
 fn install(py: Python<'_>, gil: Option<&str>) -> PyResult<bool> {
     let policy = gil.map(policy).transpose()?;
-    let Some(runtime) = start(py) else { return Ok(false) };
+    let Some(runtime) = start(py)? else { return Ok(false) };
     if let Some(policy) = policy.filter(|&policy| policy != runtime.gil.get()) {
         runtime.gil.set(policy);
         runtime.forget_all(hook::clear_entry);
@@ -204,7 +232,7 @@ fn policy(name: &str) -> PyResult<Policy> {
 fn set_options(function: &Bound<'_, PyAny>, gil: Option<&str>) -> PyResult<()> {
     let object = report::function("options", function)?;
     let policy = gil.map(policy).transpose()?;
-    let Some(runtime) = start(function.py()) else { return Ok(()) };
+    let Some(runtime) = start(function.py())? else { return Ok(()) };
     runtime.choose(function, policy)?;
     hook::forget(object.address());
     Ok(())
@@ -213,7 +241,7 @@ fn set_options(function: &Bound<'_, PyAny>, gil: Option<&str>) -> PyResult<()> {
 /// Puts everything back.
 #[pyfunction]
 fn uninstall(py: Python<'_>) -> PyResult<()> {
-    match runtime() {
+    match runtime().filter(|_| off_here(py).is_none()) {
         Some(runtime) => hook::uninstall(py, runtime),
         None => Ok(()),
     }
@@ -222,7 +250,7 @@ fn uninstall(py: Python<'_>) -> PyResult<()> {
 /// A built-in function over a ctypes function.
 #[pyfunction]
 fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    start(function.py());
+    start(function.py())?;
     bound::bind(function)
 }
 
@@ -259,21 +287,21 @@ fn checked(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 /// and `stubs_off` (why no stubs are compiled, or None).
 #[pyfunction]
 fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    start(py);
+    let runtime = start(py)?;
     let status = PyDict::new(py);
-    status.set_item("installed", hook::is_installed())?;
-    status.set_item("off", OFF.get())?;
-    let stubs_off = runtime().and_then(|runtime| match runtime.options.jit {
+    status.set_item("installed", runtime.is_some() && hook::is_installed())?;
+    status.set_item("off", off(py))?;
+    let stubs_off = runtime.and_then(|runtime| match runtime.options.jit {
         false => Some("switched off by jit=off".to_owned()),
         true => runtime.jit.status().err().map(|refusal| refusal.to_string()),
     });
     status.set_item("stubs_off", stubs_off)?;
-    status.set_item("data", data::is_on())?;
-    let callbacks_off = runtime().and_then(|runtime| runtime.known.thunks.as_ref().err());
+    status.set_item("data", runtime.is_some() && data::is_on())?;
+    let callbacks_off = runtime.and_then(|runtime| runtime.known.thunks.as_ref().err());
     status.set_item("callbacks_off", callbacks_off)?;
-    status.set_item("gil", runtime().map(|runtime| runtime.gil.get().name()))?;
-    status.set_item("lending_off", runtime().and_then(Runtime::lending_off))?;
-    if let Some(runtime) = runtime() {
+    status.set_item("gil", runtime.map(|runtime| runtime.gil.get().name()))?;
+    status.set_item("lending_off", runtime.and_then(Runtime::lending_off))?;
+    if let Some(runtime) = runtime {
         status.set_item("options", format!("{:?}", runtime.options))?;
     }
     Ok(status)

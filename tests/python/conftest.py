@@ -6,8 +6,8 @@ instead, for example to `threshold=1,count=1,jit=off`; tests about stubs look at
 
 import os
 
-# The random tests of the long lane fill more code memory than a program does.
-os.environ.setdefault("HOTCALL", "threshold=1,count=1" + (",code=65536" if os.environ.get("HOTCALL_LONG") else ""))
+# All tests together fill more code memory than a program does.
+os.environ.setdefault("HOTCALL", "threshold=1,count=1,code=65536")
 
 import ctypes  # noqa: E402
 import random  # noqa: E402

@@ -1,5 +1,7 @@
 """The first use of hotcall, while other threads are about, each in a process of its own."""
 
+import sys
+
 import pytest
 from conftest import python
 from gilkit import CAN_LEND
@@ -80,20 +82,18 @@ def test_by_code_that_runs_meanwhile():
     )
 
 
-def test_in_a_child_that_was_forked_meanwhile():
+@pytest.mark.parametrize("event", ["ctypes.addressof", *(["compile"] if sys.version_info[:2] != (3, 12) else [])])
+def test_in_a_child_that_was_forked_meanwhile(event):
     """The thread that was at it is not there, so the child starts by itself."""
     start(
-        """
+        f"""
     begun, forked = threading.Event(), threading.Event()
-    def profiler(frame, event, argument):
-        if event == "call" and frame.f_code.co_name == "CFUNCTYPE":
-            sys.setprofile(None)
+    def hook(event, arguments):
+        if event == {event!r} and not begun.is_set() and threading.current_thread() is thread:
             begun.set()
             forked.wait(10)
-    def work():
-        sys.setprofile(profiler)
-        hotcall.install()
-    thread = threading.Thread(target=work)
+    sys.addaudithook(hook)
+    thread = threading.Thread(target=hotcall.install)
     thread.start()
     assert begun.wait(10)
     child = os.fork()

@@ -2,6 +2,9 @@
 //! what ctypes itself says of a live callback. A row that fails is named, and
 //! callbacks stay with ctypes.
 
+use std::fmt::Display;
+
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -13,20 +16,29 @@ use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, Layout};
 use crate::raw::{Object, Owned};
+use crate::samples;
 
-/// What is known of thunks, checked.
+/// What is known of thunks, checked; or why callbacks are left to ctypes: it can
+/// make none, or a row does not hold.
 ///
 /// # Errors
-/// What Python raised, as where the system denies ctypes the memory for closures;
-/// and the first row that does not hold.
+/// What Python raised.
 pub(crate) fn thunks(py: Python<'_>, layout: &Layout) -> PyResult<Result<Thunks, Reason>> {
     instance::learn_stock(py)?;
     let base = py.import("_ctypes")?.getattr("CFuncPtr")?;
     let ctypes = py.import("ctypes")?;
     let (c_int, c_double) = (ctypes.getattr("c_int")?, ctypes.getattr("c_double")?);
-    let class = ctypes.getattr("CFUNCTYPE")?.call1((&c_int, &c_double))?;
+    let class = samples::function(&[], &c_int, &[&c_double])?;
+    // With its first instance a class is final, as its flags say from then on.
+    class.call0()?;
     let callable = py.import("builtins")?.getattr("len")?;
-    let function = class.call1((&callable,))?;
+    let function = match class.call1((&callable,)) {
+        // The system denies ctypes the memory for closures.
+        Err(error) if error.is_instance_of::<PyMemoryError>(py) => {
+            return Ok(Err(none_here(&error)));
+        }
+        made => made?,
+    };
     let thunk = function.getattr("_objects")?.get_item("0")?;
     let initialisers = initialisers(&c_int, &c_double, &callable)?;
     let name: String = thunk.get_type().name()?.extract()?;
@@ -49,6 +61,11 @@ pub(crate) fn thunks(py: Python<'_>, layout: &Layout) -> PyResult<Result<Thunks,
     Ok(found)
 }
 
+/// That ctypes makes no callbacks.
+pub(crate) fn none_here(why: &impl Display) -> Reason {
+    format!("ctypes makes none here, {why}")
+}
+
 fn address(object: &Bound<'_, PyAny>) -> u64 {
     object.as_ptr() as u64
 }
@@ -69,7 +86,7 @@ fn initialisers(
     attributes.set_item("__init__", callable)?;
     // Not a class that programs use: it would have a subclass for some time.
     let structure = c_int.py().import("ctypes")?.getattr("Structure")?;
-    let other = structure.get_type().call1(("Initialised", (&structure,), attributes))?;
+    let other = samples::class("Initialised", &structure, &attributes)?;
     let of = |class: &Bound<'_, PyAny>| handle(class).word(layout::TYPE_INIT);
     let (stock, own) = (of(c_int), of(&other));
     let differs = ![stock, of(&structure)].contains(&own);

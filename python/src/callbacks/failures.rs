@@ -19,7 +19,9 @@ use crate::capi;
 use crate::hook;
 use crate::kinds::handle;
 use crate::layout;
+use crate::probe;
 use crate::raw::Object;
+use crate::samples;
 use crate::stand_in::Failed;
 
 /// What failed.
@@ -139,10 +141,19 @@ fn wording(py: Python<'_>, stage: Stage) -> &Wording {
 
 /// Learns how ctypes reports failures. Nothing is left of it, but that an audit
 /// hook sees two reports.
+///
+/// It is done in another thread, if there can be one: handlers of signals do not run
+/// there, and what they raise while CPython makes up a report is lost.
 pub(crate) fn learn_wordings(py: Python<'_>) {
-    WORDINGS.get_or_init(py, || {
-        [c_len, c_list].map(|callable| learn(py, callable).unwrap_or(Wording::Unknown))
-    });
+    fn learned(py: Python<'_>) -> bool {
+        let wordings = [c_len, c_list].map(|of| learn(py, of).unwrap_or(Wording::Unknown));
+        WORDINGS.get_or_init(py, || wordings);
+        true
+    }
+    if WORDINGS.get(py).is_none() {
+        let elsewhere = || probe::in_other_thread(|| Python::attach(learned));
+        let _learned = py.detach(elsewhere) || learned(py);
+    }
 }
 
 /// A callable without Python code, which fails for lack of an argument.
@@ -158,11 +169,10 @@ fn c_list(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// Learns how ctypes reports the failure of a callback with this callable.
 fn learn(
     py: Python<'_>,
-    callable: impl FnOnce(Python<'_>) -> PyResult<Bound<'_, PyAny>>,
+    callable: fn(Python<'_>) -> PyResult<Bound<'_, PyAny>>,
 ) -> PyResult<Wording> {
     let callable = callable(py)?;
-    let ctypes = py.import("ctypes")?;
-    let class = ctypes.getattr("CFUNCTYPE")?.call1((ctypes.getattr("c_int")?,))?;
+    let class = samples::function(&[], &py.import("ctypes")?.getattr("c_int")?, &[])?;
     let function = class.call1((&callable,))?;
     let thunk = handle(&function).word(layout::FUNC_THUNK);
     let seen = PyList::empty(py);

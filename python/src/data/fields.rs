@@ -16,6 +16,7 @@ use crate::hook::{Original, Place};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER};
 use crate::raw::Object;
+use crate::samples;
 
 /// The field's distance from the start of the structure, in bytes.
 const OFFSET: Field = Field::new("field.offset", 16, Mem::I64);
@@ -68,8 +69,7 @@ pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     let inner = PyDict::new(py);
     inner.set_item("_fields_", [("i", &c_short)])?;
     let structure = ctypes.getattr("Structure")?;
-    let make = structure.get_type();
-    let inner = make.call1(("Inner", (&structure,), inner))?;
+    let inner = samples::class("Inner", &structure, &inner)?;
     let attributes = PyDict::new(py);
     let list = pyo3::types::PyList::empty(py);
     list.append(("a", &c_short))?;
@@ -78,7 +78,7 @@ pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     list.append(("inner", &inner))?;
     attributes.set_item("_fields_", list)?;
     attributes.set_item("_anonymous_", ["inner"])?;
-    let outer = make.call1(("Outer", (structure,), attributes))?;
+    let outer = samples::class("Outer", &structure, &attributes)?;
     let field = |name: &str| outer.getattr(name);
     let plain = handle(&field("plain")?).is_plain_field();
     let special = ["bits", "inner"].map(field);

@@ -23,6 +23,7 @@ use crate::hook::{Original, Place};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_LENGTH, CDATA_POINTER, MEMORY_WORD, OB_TYPE};
 use crate::raw::Object;
+use crate::samples;
 
 /// The slots of a type for items.
 const TYPE_AS_MAPPING: Field = Field::new("type.as_mapping", 112, Mem::I64);
@@ -178,7 +179,7 @@ pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     for (field, name) in SLICE.into_iter().zip(["start", "stop", "step"]) {
         holds &= handle(&slice).word(field) == slice.getattr(name)?.as_ptr() as u64;
     }
-    let array = py.import("ctypes")?.getattr("c_short")?.mul(5)?.call0()?;
+    let array = samples::array(&py.import("ctypes")?.getattr("c_short")?, 5)?.call0()?;
     Ok(holds && handle(&array).word(CDATA_LENGTH) == 5)
 }
 

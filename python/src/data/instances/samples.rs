@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyType};
 use super::*;
 use crate::data::root;
 use crate::kinds::handle;
+use crate::samples;
 
 /// Whether the rows hold, for an instance and a part of it. What CPython does
 /// itself is kept.
@@ -48,7 +49,7 @@ impl<'py> Samples<'py> {
         let class = |name: &str, base: &Bound<'py, PyAny>, attribute: &str, value| {
             let members = PyDict::new(py);
             members.set_item(attribute, value)?;
-            base.get_type().call1((name, (base,), members))
+            samples::class(name, base, &members)
         };
         let object = py.import("builtins")?.getattr("object")?;
         let fields = |fields: Vec<(&str, &Bound<'py, PyAny>)>| fields.into_pyobject(py);
