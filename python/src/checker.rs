@@ -17,13 +17,13 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTraceback};
 
 use crate::capi;
-use crate::declare::CDECL;
-use crate::detour;
 use crate::hook::Traverse;
 use crate::kinds::handle;
 use crate::layout;
 use crate::levels;
 use crate::raw::{Bag, Object, Owned};
+use crate::samples;
+use crate::starting::Failure;
 
 /// What `_check_retval_` makes of a result: words are the callable and the
 /// result. It gives up the references to both; the result may be 0 with an
@@ -44,10 +44,18 @@ const FILE: &CStr = c"_ctypes/callproc.c";
 
 static PLACE: PyOnceLock<Option<Place>> = PyOnceLock::new();
 
-/// Learns what ctypes adds to tracebacks, before the hook is in place: what fails is
-/// not known then, and ctypes makes the calls.
-pub(crate) fn learn(py: Python<'_>) {
-    PLACE.get_or_init(py, || place(py).unwrap_or_default());
+/// Learns what ctypes adds to tracebacks, before the hook is in place. Where that
+/// fails it is not known, and ctypes makes the calls.
+///
+/// # Errors
+/// What of the program's own came in between.
+pub(crate) fn learn(py: Python<'_>) -> Result<(), Failure> {
+    let found = PLACE.get_or_try_init(py, || match place(py).map_err(Failure::from) {
+        Ok(found) => Ok(found),
+        Err(Failure::Off(_)) => Ok(None),
+        Err(raised) => Err(raised),
+    });
+    found.map(drop)
 }
 
 /// Whether that is known.
@@ -102,14 +110,16 @@ fn failed_check(py: Python<'_>) -> PyResult<PyErr> {
     extern "C" fn zero() -> c_int {
         0
     }
-    // It derives from none of the classes whose instances are many (`data`).
+    // It derives from none of the classes whose instances are many (`data`). It is one of
+    // bytes, for which ctypes makes no class of the other order, which would keep it.
     let simple = py.import("_ctypes")?.getattr("_SimpleCData")?;
     let attributes = PyDict::new(py);
-    attributes.set_item("_type_", "i")?;
+    attributes.set_item("_type_", "b")?;
     attributes.set_item("_check_retval_", py.import("builtins")?.getattr("len")?)?;
-    let class = simple.get_type().call1(("Checked", (simple,), attributes))?;
+    let class = samples::class("Checked", &simple, &attributes)?;
     let address = zero as extern "C" fn() -> c_int as usize;
-    let function = detour::relay_class(py, CDECL)?.call1((address,))?;
+    let c_int = py.import("ctypes")?.getattr("c_int")?;
+    let function = samples::function(&[], &c_int, &[])?.call1((address,))?;
     function.setattr("restype", class)?;
     let missing = || PyRuntimeError::new_err("an int has a length");
     Ok(function.call0().err().unwrap_or_else(missing))

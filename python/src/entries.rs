@@ -67,6 +67,11 @@ pub(crate) fn keep(function: Object, style: Style, entry: Vectorcall) {
     }
 }
 
+/// Empties the table.
+pub(crate) fn clear_all() {
+    TABLE.iter().for_each(|kept| kept.function.store(0, Relaxed));
+}
+
 /// Takes a function's entry away, so that CPython calls the call slot, and that
 /// looks at the function anew.
 pub(crate) fn clear(function: Object) {

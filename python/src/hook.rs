@@ -21,11 +21,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
-pub(crate) use stock::{stock, with_subclasses};
+pub(crate) use stock::{is_function, stock, with_subclasses};
 
 use crate::boxes;
 use crate::callbacks::thunks::Thunks;
-use crate::checker;
 use crate::data;
 use crate::enter::{Call, tp_call};
 use crate::entries;
@@ -128,7 +127,7 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     }
     // Without the hook nobody says when a function dies.
     drop(runtime.forget_all(|_| {}));
-    checker::learn(py);
+    entries::clear_all();
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
     // Another thread may have done it meanwhile.

@@ -127,6 +127,7 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, Failure> {
         timed: options.profile,
         undeclared: Undeclared::default(),
     };
+    checker::learn(py)?;
     samples::free(py)?;
     Ok(Runtime::new(options, known))
 }

@@ -28,7 +28,7 @@ pub(crate) const ENTRY_WORDS: [&str; 4] = ["function", "args", "nargsf", "kwname
 /// # Errors
 /// `TypeError` for anything else.
 pub(crate) fn function(caller: &str, object: &Bound<'_, PyAny>) -> PyResult<Object> {
-    if hook::stock(object.py())?.is_function(object) {
+    if hook::is_function(object)? {
         return Ok(handle(object));
     }
     let given = object.get_type().name()?;

@@ -10,6 +10,7 @@ use pyo3::types::PyType;
 
 use crate::capi;
 use crate::kinds::handle;
+use crate::starting;
 
 /// The classes.
 pub(crate) struct Stock {
@@ -22,7 +23,7 @@ pub(crate) struct Stock {
 
 static STOCK: PyOnceLock<Stock> = PyOnceLock::new();
 
-/// The classes, looked up now if they have not been.
+/// The classes of the main interpreter, looked up now if they have not been.
 ///
 /// # Errors
 /// What a look-up raised.
@@ -40,14 +41,22 @@ pub(crate) fn stock(py: Python<'_>) -> PyResult<&'static Stock> {
     })
 }
 
-impl Stock {
-    /// Whether an object is a function of ctypes: its `__class__` may say anything.
-    #[allow(unsafe_code, reason = "see SAFETY")]
-    pub(crate) fn is_function(&self, object: &Bound<'_, PyAny>) -> bool {
-        let base = self.function.as_ptr() as u64;
-        // SAFETY: two classes.
-        unsafe { capi::PyType_IsSubtype(handle(object).class().address(), base) != 0 }
-    }
+/// Whether an object is a function of ctypes: its `__class__` may say anything.
+/// Another interpreter may have a ctypes of its own.
+///
+/// # Errors
+/// What a look-up raised.
+#[allow(unsafe_code, reason = "see SAFETY")]
+pub(crate) fn is_function(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = object.py();
+    let base = match starting::elsewhere(py) {
+        None => stock(py)?.function.bind(py).clone(),
+        Some(_) => py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?,
+    };
+    // SAFETY: two classes.
+    let derives =
+        unsafe { capi::PyType_IsSubtype(handle(object).class().address(), base.as_ptr() as u64) };
+    Ok(derives != 0)
 }
 
 /// Some classes with all that derive from them.
