@@ -10,7 +10,7 @@
 use std::ffi::{CStr, c_char, c_int};
 
 use hotcall_tracer::{Effect, Entry, Helper};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -121,8 +121,11 @@ fn failed_check(py: Python<'_>) -> PyResult<PyErr> {
     let c_int = py.import("ctypes")?.getattr("c_int")?;
     let function = samples::function(&[], &c_int, &[])?.call1((address,))?;
     function.setattr("restype", class)?;
-    let missing = || PyRuntimeError::new_err("an int has a length");
-    Ok(function.call0().err().unwrap_or_else(missing))
+    match function.call0() {
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => Ok(error),
+        Err(error) => Err(error),
+        Ok(_) => Err(PyRuntimeError::new_err("an int has a length")),
+    }
 }
 
 unsafe extern "C-unwind" fn check_retval(checker: u64, result: u64) -> u64 {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hotcall_core::{CType, PreparedCall, Signature, StructType};
 use hotcall_tracer::{Field, Mem, Refusal, Symbol};
 
+use crate::audit;
 use crate::checker;
 use crate::classes::{Classes, Family};
 use crate::detour::Detours;
@@ -227,6 +228,7 @@ impl Reader<'_> {
         if version == 0 {
             return Err(refusals::NEW_CLASS);
         }
+        audit::is_silent()?;
         let class = function.class();
         let info = info(self.layout, class);
         let rows = self.layout;

@@ -23,6 +23,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 pub(crate) use stock::{is_function, stock, with_subclasses};
 
+use crate::audit;
 use crate::boxes;
 use crate::callbacks::thunks::Thunks;
 use crate::data;
@@ -128,6 +129,7 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     // Without the hook nobody says when a function dies.
     drop(runtime.forget_all(|_| {}));
     entries::clear_all();
+    audit::look(py)?;
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
     // Another thread may have done it meanwhile.
@@ -179,7 +181,9 @@ pub(crate) fn uninstall(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
 /// functions among them, and all metaclasses, which are held so that none dies meanwhile.
 fn prepare<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<(Patches, Vec<Bound<'py, PyAny>>)> {
     let class = stock(py)?.function.bind(py);
-    let patches = Patches::of(class, data::places(py, runtime)?)?;
+    let mut others = data::places(py, runtime)?;
+    others.extend(audit::places(py)?);
+    let patches = Patches::of(class, others)?;
     let mut roots = vec![data::root(py)?];
     roots.extend(instance::metaclasses(py)?.into_iter().map(Bound::into_any));
     Ok((patches, with_subclasses(roots)?))

@@ -18,6 +18,7 @@
 
 #![deny(unsafe_code)]
 
+mod audit;
 mod bound;
 mod boxes;
 mod callbacks;

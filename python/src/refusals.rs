@@ -10,6 +10,7 @@ macro_rules! refusals {
 }
 
 refusals! {
+    AUDITED "audit-hook" "There is an audit hook, and this version of ctypes tells it of each call.";
     NOT_INSTALLED "not-installed" "ctypes makes all calls until hotcall.install() is called.";
     COUNT "argument-count" "The call gives fewer arguments than argtypes declares, or more than 1024.";
     KEYWORDS "keyword-arguments" "ctypes makes calls with keyword arguments.";

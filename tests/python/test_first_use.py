@@ -16,7 +16,7 @@ SEEN = """if True:
     bases += [type(base) for base in bases] + simple
     below = {{str(base): sorted(map(repr, type.__subclasses__(base))) for base in bases}}
     # From 3.14 on the first is empty, and each type knows its own.
-    pointers = sorted(map(str, dict(ctypes._pointer_type_cache.items())))
+    pointers = sorted(map(str, getattr(ctypes._pointer_type_cache, 'items', tuple)()))
     pointers += [str(vars(type(kind)).get("__pointer_type__") and getattr(kind, "__pointer_type__", None)) for kind in simple]
     functions = sorted(map(str, ctypes._c_functype_cache))
     made = []
@@ -25,7 +25,8 @@ SEEN = """if True:
         made += [kind * length for length in (1, 2, 3, 5, 8)]
     made += [ctypes.CFUNCTYPE(None), ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_double)]
     LP_c_int, c_int_Array_3 = ctypes.POINTER(ctypes.c_int), ctypes.c_int * 3
-    for kind in (LP_c_int, c_int_Array_3):
+    # From 3.14 on pointers say that they are of the module ctypes, which does not have them.
+    for kind in (LP_c_int, c_int_Array_3) if sys.version_info < (3, 14) else (c_int_Array_3,):
         assert pickle.loads(pickle.dumps(kind)) is kind
     names = [f"{{kind!r}} {{kind.__module__}} {{kind.__qualname__}}" for kind in made]
     print(json.dumps([below, pointers, functions, names]))
