@@ -142,8 +142,8 @@ def test_interrupts_by_signals():
         hotcall.install()
         status = hotcall.status()
         assert status.installed and status.data and not status.callbacks_off, status
-        assert came, delay
-        return 0
+        return 0 if came else 3
+    lost = 0
     for turn in range(1, 120):
         pid = os.fork()
         if not pid:
@@ -155,6 +155,9 @@ def test_interrupts_by_signals():
             finally:
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        assert status == 0, turn
+        assert status in (0, 3), turn
+        lost += status == 3
+    # CPython itself may give up what a handler raises, for example within a destructor.
+    assert lost <= 1, lost
     """
     output(code)
