@@ -10,6 +10,7 @@ __all__ = [
     "configure",
     "explain",
     "install",
+    "listen",
     "loop",
     "profiled",
     "set_options",
@@ -30,6 +31,9 @@ def set_options(function: object, gil: str | None = None) -> None:
 
 def uninstall() -> None:
     """Put everything back."""
+
+def listen(hook: Callable[[str, tuple[object, ...]], object]) -> None:
+    """Add an audit hook that does not listen to calls, which go on as they are."""
 
 def bind(function: object) -> Callable[..., Any]:
     """A built-in function over a ctypes function."""

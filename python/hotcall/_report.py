@@ -298,7 +298,8 @@ def learn_names() -> None:
             return
         _names.setdefault(address, str(name))
 
-    sys.addaudithook(note)
+    if _api._native is not None:
+        _api._native.listen(note)
 
 
 def write_at_exit(*, to_stderr: bool, page: str | None) -> None:

@@ -162,6 +162,8 @@ def _execute_source(source: bytes, name: str, names: dict[str, Any]) -> None:
     try:
         code = compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
+        if not hasattr(os, "memfd_create"):
+            raise
         code = None
     if code is None:
         _leave_to_interpreter(source, name, names)
@@ -174,8 +176,12 @@ def _leave_to_interpreter(source: bytes, name: str, names: dict[str, Any]) -> No
     import ctypes
 
     c = ctypes.PyDLL(None)
-    c.fmemopen.restype = ctypes.c_void_p
-    file = c.fmemopen(source, ctypes.c_size_t(len(source)), b"rb")
+    with os.fdopen(os.memfd_create("program"), "wb") as copy:
+        copy.write(source)
+        copy.flush()
+        os.lseek(copy.fileno(), 0, os.SEEK_SET)
+        c.fdopen.restype = ctypes.c_void_p
+        file = c.fdopen(os.dup(copy.fileno()), b"rb")
     c.PyRun_FileExFlags.restype = ctypes.py_object
     scope, file_input, close = ctypes.py_object(names), 257, 1
     path = os.fsencode(name)

@@ -32,6 +32,8 @@ const FUNCTION: Field = Field::new("method.function", 8, Mem::I64);
 
 /// Whether hooks see the calls of ctypes.
 static IS_ON: AtomicBool = AtomicBool::new(false);
+/// Whether a hook is added that makes no difference.
+static IS_OURS: AtomicBool = AtomicBool::new(false);
 static ADD: Original = Original::new();
 
 /// Whether no hook sees the calls of ctypes.
@@ -101,13 +103,25 @@ pub(crate) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     Ok(entry.map(|entry| Place::new(entry, FUNCTION, &ADD, ours)).into_iter().collect())
 }
 
+/// Adds a hook of hotcall's own, which does not listen to calls. Where there is no other
+/// one, no Python code runs meanwhile.
+///
+/// # Errors
+/// What `sys.addaudithook` raised.
+pub(crate) fn add_ours(hook: &Bound<'_, PyAny>) -> PyResult<()> {
+    IS_OURS.store(true, Relaxed);
+    let added = hook.py().import("sys").and_then(|sys| sys.call_method1("addaudithook", (hook,)));
+    IS_OURS.store(false, Relaxed);
+    added.map(drop)
+}
+
 /// Adds a hook, and leaves all calls to ctypes from then on.
 unsafe extern "C-unwind" fn add(module: u64, args: u64, count: u64, names: u64) -> u64 {
     // SAFETY: kept from the entry in which this function stands.
     let original = unsafe { std::mem::transmute::<usize, Add>(ADD.address() as usize) };
     // SAFETY: the arguments that CPython gave us.
     let result = unsafe { original(module, args, count, names) };
-    if result != 0 {
+    if result != 0 && !IS_OURS.load(Relaxed) {
         IS_ON.store(true, Relaxed);
         hook::forget_all();
     }

@@ -249,6 +249,12 @@ fn uninstall(py: Python<'_>) -> PyResult<()> {
     }
 }
 
+/// Adds an audit hook that does not listen to calls, which go on as they are.
+#[pyfunction]
+fn listen(hook: &Bound<'_, PyAny>) -> PyResult<()> {
+    audit::add_ours(hook)
+}
+
 /// A built-in function over a ctypes function.
 #[pyfunction]
 fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -317,6 +323,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(uninstall, module)?)?;
     module.add_function(wrap_pyfunction!(set_options, module)?)?;
     module.add_function(wrap_pyfunction!(bind, module)?)?;
+    module.add_function(wrap_pyfunction!(listen, module)?)?;
     module.add("loop", loops::function(module.py())?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;
     module.add_function(wrap_pyfunction!(stats, module)?)?;
