@@ -22,6 +22,7 @@ def run(seed, threshold, **environment):
     return done.stdout.splitlines()
 
 
+@pytest.mark.needs_exec
 def test_random_programs():
     rng = random.Random(SEED)
     for _ in range(100 if LONG else 6):
@@ -32,6 +33,7 @@ def test_random_programs():
         assert len(plain) == STEPS
 
 
+@pytest.mark.needs_exec
 def test_a_hook_that_refuses_to_show_code():
     """Hot calls go on where a sandbox lets nobody look at code and frames."""
     done = python("""if True:

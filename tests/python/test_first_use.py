@@ -74,6 +74,7 @@ def test_modules_of_the_program(order, tmp_path):
     assert int(names) <= 10, "names that are not the module's"
 
 
+@pytest.mark.needs_exec
 @pytest.mark.parametrize("exception", ["KeyboardInterrupt", "SystemExit", "MemoryError", "RecursionError", "GeneratorExit"])
 def test_interrupts(exception):
     """An exception that is the program's comes out of the first use wherever it is raised, and the next one starts."""
@@ -122,6 +123,7 @@ def test_interrupts(exception):
     output(code)
 
 
+@pytest.mark.needs_exec
 def test_interrupts_by_signals():
     """Wherever a handler runs, its exception comes out: CPython looks for signals when it makes texts, too."""
     code = """if True:

@@ -54,6 +54,7 @@ CHILD = '''
 '''
 
 
+@pytest.mark.needs_exec
 @pytest.mark.parametrize("first", ["", "import ctypes", "import hotcall", "import ctypes, hotcall", "works()"])
 @pytest.mark.parametrize("ends", [False, True])
 def test_that_others_decide_nothing(first, ends):
