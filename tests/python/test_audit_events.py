@@ -22,7 +22,6 @@ def run(seed, threshold, **environment):
     return done.stdout.splitlines()
 
 
-@pytest.mark.needs_exec
 def test_random_programs():
     rng = random.Random(SEED)
     for _ in range(100 if LONG else 6):
@@ -33,7 +32,6 @@ def test_random_programs():
         assert len(plain) == STEPS
 
 
-@pytest.mark.needs_exec
 def test_a_hook_that_refuses_to_show_code():
     """Hot calls go on where a sandbox lets nobody look at code and frames."""
     done = python("""if True:

@@ -311,7 +311,7 @@ def test_without_the_native_half(lib, monkeypatch):
     function = lib["length"]
     function.argtypes = [c_char_p]
     native = hotcall.bind(function)
-    nameless = CFUNCTYPE(c_int)(lambda: 1)
+    nameless = CFUNCTYPE(c_int)(ctypes.cast(lib["add_one"], c_void_p).value)
     of_nameless = hotcall.bind(nameless)
     monkeypatch.setattr(hotcall._api, "_native", None)
     bound = hotcall.bind(function)
