@@ -93,7 +93,7 @@ class _Options:
         elif name == "-o":
             self.native.append(value)
         else:
-            sys.stdout.write(f"hotcall {_version()}\n" if name == "--version" else USAGE)
+            sys.stdout.write(f"hotcall {_api._version()}\n" if name == "--version" else USAGE)
             raise SystemExit(0)
 
     def settings(self) -> str:
@@ -133,12 +133,6 @@ def _split(word: str) -> tuple[str, str | None]:
         name, sign, value = word.partition("=")
         return name, value if sign else None
     return word[:2], word[2:] or None
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("hotcall")
 
 
 def _writable(path: str) -> str:

@@ -1,8 +1,8 @@
 //! Audit hooks ([PEP 578](https://peps.python.org/pep-0578/)). From 3.14 on ctypes
 //! raises an event for each call, which a hook sees and may refuse. So where there is
-//! a hook, ctypes makes all calls. Hooks are for ever, and nothing is when they are
-//! added: they are looked for when ours is put in place, and `sys.addaudithook` tells
-//! of those that come later.
+//! a hook, ctypes makes all calls. A hook is never taken out again. Those that are
+//! there are looked for when hotcall is installed, and `sys.addaudithook` tells of
+//! those that come later.
 //!
 //! # Safety
 //! CPython's functions are called as its documentation says, with the GIL held. What
@@ -49,7 +49,8 @@ fn is_asked(py: Python<'_>) -> bool {
     py.version_info() >= (3, 14)
 }
 
-/// Looks whether there are hooks.
+/// Looks whether there are hooks, right before `sys.addaudithook` is patched: where
+/// there is none, no Python code runs in between that could add one.
 ///
 /// # Errors
 /// What a hook raised for the event `hotcall.install`.

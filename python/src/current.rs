@@ -64,17 +64,12 @@ pub(crate) fn find(py: Python<'_>, minor: u8) -> Option<Current> {
     let offset = search(&base)?;
     let state = Field::new("thread_state", offset, Mem::I64);
     let dict = search_dict();
-    let dict = dict.filter(|_| is_elsewhere(py, move || search_dict() == dict));
+    let dict = dict.filter(|_| probe::in_other_thread_with_gil(py, move |_| search_dict() == dict));
     let current = Current { base, state, error, dict };
     // Another thread must agree, and the row of the exception must hold.
     let other = current.clone();
-    let agrees = is_elsewhere(py, move || other.get() == thread_state());
+    let agrees = probe::in_other_thread_with_gil(py, move |_| other.get() == thread_state());
     (agrees && current.sees_errors()).then_some(current)
-}
-
-/// Whether `test` holds in another thread, with the GIL.
-fn is_elsewhere(py: Python<'_>, test: impl FnOnce() -> bool + Send + 'static) -> bool {
-    py.detach(|| probe::in_other_thread(|| Python::attach(|_| test())))
 }
 
 /// The thread state as CPython's API gives it; 0 if there is none.

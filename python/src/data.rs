@@ -20,7 +20,6 @@ pub(crate) mod instances;
 mod items;
 mod kept;
 mod libraries;
-mod table;
 
 use std::sync::atomic::{
     AtomicPtr,
@@ -35,7 +34,7 @@ use crate::layout::{self, Int, Layout};
 use crate::raw::Object;
 use crate::runtime::Runtime;
 use crate::samples;
-use table::{Seen, Table};
+use crate::table::{Seen, Table};
 
 /// What all functions of this module know.
 struct Data {

@@ -1,8 +1,8 @@
 //! Where the entries of functions are kept. That of most lies in the function
 //! object, where CPython finds it as the vectorcall pointer. A function with
 //! `errcheck` is entered through the call slot, which finds its entry in a table of
-//! fixed size, indexed by a hash of the function's address; one whose place is taken
-//! by another function is looked up the long way.
+//! fixed size (`table`); one whose place is taken by another function is looked up the
+//! long way.
 //!
 //! # Safety
 //! The functions are alive, and the GIL is held: it guards the table. Functions leave
@@ -15,31 +15,29 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::enter::{Style, Vectorcall};
 use crate::layout::CDATA_ENTRY;
 use crate::raw::Object;
+use crate::table::{Entry, Table};
 
 /// A function, and its entry.
-#[derive(Debug)]
 struct Kept {
     function: AtomicU64,
     entry: AtomicU64,
 }
 
-static TABLE: [Kept; PLACES] =
-    [const { Kept { function: AtomicU64::new(0), entry: AtomicU64::new(0) } }; PLACES];
-const PLACES: usize = 1024;
+impl Entry for Kept {
+    const EMPTY: Kept = Kept { function: AtomicU64::new(0), entry: AtomicU64::new(0) };
 
-/// The place of a function in the table.
-fn place(function: u64) -> &'static Kept {
-    &TABLE[(function.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize % PLACES]
+    #[inline(always)]
+    fn address(&self) -> &AtomicU64 {
+        &self.function
+    }
 }
+
+static TABLE: Table<Kept, 512> = Table::new();
 
 /// The entry that the table has for a function.
 #[inline(always)]
 pub(crate) fn kept(function: u64) -> Option<Vectorcall> {
-    let kept = place(function);
-    if kept.function.load(Relaxed) != function {
-        return None;
-    }
-    let entry = kept.entry.load(Relaxed) as usize;
+    let entry = TABLE.find(function)?.entry.load(Relaxed) as usize;
     // SAFETY: what is kept for a function is an entry of its site.
     Some(unsafe { std::mem::transmute::<usize, Vectorcall>(entry) })
 }
@@ -60,7 +58,7 @@ pub(crate) fn keep(function: Object, style: Style, entry: Vectorcall) {
         // SAFETY: an entry for objects of this class.
         Style::Vectorcall => unsafe { function.set(CDATA_ENTRY, word) },
         Style::Tuple => {
-            let kept = place(function.address());
+            let kept = TABLE.room(function.address());
             kept.function.store(function.address(), Relaxed);
             kept.entry.store(word, Relaxed);
         }
@@ -77,8 +75,7 @@ pub(crate) fn clear_all() {
 pub(crate) fn clear(function: Object) {
     // SAFETY: null sends CPython to the call slot.
     unsafe { function.set(CDATA_ENTRY, 0) };
-    let kept = place(function.address());
-    if kept.function.load(Relaxed) == function.address() {
+    if let Some(kept) = TABLE.find(function.address()) {
         kept.function.store(0, Relaxed);
     }
 }

@@ -129,9 +129,9 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     // Without the hook nobody says when a function dies.
     drop(runtime.forget_all(|_| {}));
     entries::clear_all();
-    audit::look(py)?;
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
+    audit::look(py)?;
     // Another thread may have done it meanwhile.
     if is_installed() {
         return Ok(());

@@ -62,6 +62,7 @@ mod samples;
 mod stand_in;
 mod starting;
 mod symbols;
+mod table;
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 

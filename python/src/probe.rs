@@ -9,6 +9,7 @@
 
 use hotcall::Machine;
 use hotcall_tracer::Host;
+use pyo3::Python;
 
 /// Bytes below or above a thread's base that are searched.
 const SEARCHED: usize = 4096;
@@ -25,6 +26,14 @@ pub(crate) fn thread() -> u64 {
 pub(crate) fn in_other_thread(test: impl FnOnce() -> bool + Send + 'static) -> bool {
     let other = std::thread::Builder::new().spawn(test);
     other.is_ok_and(|other| other.join().unwrap_or(false))
+}
+
+/// Runs `test` in another thread, with the GIL; false if there can be none.
+pub(crate) fn in_other_thread_with_gil(
+    py: Python<'_>,
+    test: impl FnOnce(Python<'_>) -> bool + Send + 'static,
+) -> bool {
+    py.detach(|| in_other_thread(|| Python::attach(test)))
 }
 
 /// The words below `base`, with their distances, as far as memory is mapped

@@ -151,8 +151,7 @@ pub(crate) fn learn_wordings(py: Python<'_>) {
         true
     }
     if WORDINGS.get(py).is_none() {
-        let elsewhere = || probe::in_other_thread(|| Python::attach(learned));
-        let _learned = py.detach(elsewhere) || learned(py);
+        let _learned = probe::in_other_thread_with_gil(py, learned) || learned(py);
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use hotcall_core::CType;
 use hotcall_tracer::{Field, Mem};
 
-use super::table::{Entry, Seen, Table};
 use super::{Data, instances};
 use crate::capi;
 use crate::declare::Kind;
@@ -17,6 +16,7 @@ use crate::helpers;
 use crate::layout;
 use crate::raw::Object;
 use crate::runtime::runtime;
+use crate::table::{Entry, Seen, Table};
 
 /// What is known of a holder of values of a class. It is one that was freed, and
 /// another one at its address, unless the class of its values is the same, of the

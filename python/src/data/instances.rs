@@ -31,7 +31,6 @@ use dealloc::dealloc;
 pub(super) use samples::rows_hold;
 
 use super::kept::{HEAP_TYPE, Kept, LINKS};
-use super::table::{Entry, Table};
 use super::{Data, data};
 use crate::capi;
 use crate::declare::info;
@@ -42,6 +41,7 @@ use crate::layout::{
     TYPE_VERSION,
 };
 use crate::raw::{self, Object};
+use crate::table::{Entry, Table};
 
 /// An instance's attributes, which some versions keep in the other word.
 const DICT: Field = Field::new("instance.dict", -24, Mem::I64);

@@ -23,12 +23,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyType};
 
-use super::table::{Entry, Table};
 use crate::capi;
 use crate::hook::{Original, Place, with_subclasses};
 use crate::kinds::handle;
 use crate::layout::{TYPE_GETATTRO, TYPE_VERSION};
 use crate::raw::{self, Object};
+use crate::table::{Entry, Table};
 
 type GetAttr = unsafe extern "C-unwind" fn(this: u64, name: u64) -> u64;
 type FindInType = unsafe extern "C-unwind" fn(class: u64, name: u64) -> u64;

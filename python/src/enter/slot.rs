@@ -31,11 +31,16 @@ pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64
 /// What the call slot does.
 #[inline]
 fn call_slot(runtime: &Runtime, this: u64, args: u64, kwargs: u64) -> u64 {
-    if !hook::is_installed() {
-        // The slot of a class that was not found when the others were put back.
-    } else if !has_no_keywords(kwargs) {
-        refuse_keywords(runtime, this);
-    } else if let Some((entry, style)) = entry_in_slot(runtime, this, args) {
+    let entry = match hook::is_installed() {
+        true if has_no_keywords(kwargs) => entry_in_slot(runtime, this, args),
+        true => {
+            refuse_keywords(runtime, this);
+            None
+        }
+        // A class that was not found when the slots of the others were put back.
+        false => None,
+    };
+    if let Some((entry, style)) = entry {
         let (items, count) = items(&runtime.known, args);
         let last = if style == Style::Tuple { args } else { 0 };
         // SAFETY: the arguments of this call, held by their tuple.

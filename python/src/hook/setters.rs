@@ -31,10 +31,18 @@ pub(super) static ALL: [(&str, &Original, Setter); 3] = [
 /// earliest moment at which a new one may be read. A value that is there already,
 /// as in programs that declare a function before each call, ends nothing.
 ///
+/// `field` is where a function keeps what is assigned, unless it keeps something made
+/// of it.
+///
 /// # Safety
 /// As for the setter itself.
-unsafe fn set(place: &Attribute, this: u64, value: u64, closure: u64) -> c_int {
-    let Attribute { original, field } = place;
+unsafe fn set(
+    original: &Original,
+    field: Option<Field>,
+    this: u64,
+    value: u64,
+    closure: u64,
+) -> c_int {
     // SAFETY: kept from the table in which ours stands.
     let setter = unsafe { std::mem::transmute::<usize, Setter>(original.address() as usize) };
     // SAFETY: the setter's object is a function object.
@@ -68,19 +76,12 @@ fn assigned(function: Object) -> [u64; 3] {
         .map(|field| function.word(field))
 }
 
-/// An attribute of function objects.
-struct Attribute {
-    original: &'static Original,
-    /// Where a function keeps what is assigned, unless it keeps something made of it.
-    field: Option<Field>,
-}
-
 /// Defines the setter that stands in for an attribute's own.
 macro_rules! setter {
     ($name:ident, $original:ident, $field:expr) => {
         unsafe extern "C-unwind" fn $name(this: u64, value: u64, closure: u64) -> c_int {
             // SAFETY: the arguments that CPython gave us.
-            unsafe { set(&Attribute { original: &$original, field: $field }, this, value, closure) }
+            unsafe { set(&$original, $field, this, value, closure) }
         }
     };
 }

@@ -8,7 +8,7 @@ use crate::layout::TYPE_VERSION;
 use crate::raw::Object;
 
 /// What is known of one object.
-pub(super) trait Entry {
+pub(crate) trait Entry {
     /// An entry of no object.
     const EMPTY: Self;
 
@@ -18,7 +18,7 @@ pub(super) trait Entry {
 
 /// A class as it was seen. Its address may be another one's later, but no two
 /// classes ever have the same version.
-pub(super) struct Seen {
+pub(crate) struct Seen {
     address: AtomicU64,
     version: AtomicU32,
 }
@@ -26,20 +26,20 @@ pub(super) struct Seen {
 impl Seen {
     /// Whether it is this class, unchanged since it was seen.
     #[inline(always)]
-    pub(super) fn is(&self, class: Object) -> bool {
+    pub(crate) fn is(&self, class: Object) -> bool {
         self.address.load(Relaxed) == class.address()
             && self.version.load(Relaxed) == class.word(TYPE_VERSION) as u32
     }
 
     /// It is this class from now on, unless that has no version.
-    pub(super) fn see(&self, class: Object) {
+    pub(crate) fn see(&self, class: Object) {
         let version = class.word(TYPE_VERSION) as u32;
         self.version.store(version, Relaxed);
         self.address.store(if version == 0 { 0 } else { class.address() }, Relaxed);
     }
 
     /// It is no class.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.address.store(0, Relaxed);
     }
 }
@@ -54,7 +54,7 @@ impl Entry for Seen {
 }
 
 /// `PAIRS` pairs of entries, each of which two objects share.
-pub(super) struct Table<T, const PAIRS: usize> {
+pub(crate) struct Table<T, const PAIRS: usize> {
     entries: [[T; 2]; PAIRS],
     /// Which of two entries was taken last for another object.
     turn: AtomicU32,
@@ -64,7 +64,7 @@ impl<T: Entry, const PAIRS: usize> Table<T, PAIRS> {
     const SHIFT: u32 = u64::BITS - PAIRS.ilog2();
 
     /// An empty table. `PAIRS` is a power of two.
-    pub(super) const fn new() -> Table<T, PAIRS> {
+    pub(crate) const fn new() -> Table<T, PAIRS> {
         const { assert!(PAIRS.is_power_of_two()) };
         Table { entries: [const { [T::EMPTY, T::EMPTY] }; PAIRS], turn: AtomicU32::new(0) }
     }
@@ -78,14 +78,14 @@ impl<T: Entry, const PAIRS: usize> Table<T, PAIRS> {
 
     /// An object's entry.
     #[inline(always)]
-    pub(super) fn find(&self, address: u64) -> Option<&T> {
+    pub(crate) fn find(&self, address: u64) -> Option<&T> {
         let [first, second] = self.pair(address);
         let is_its = |entry: &&T| entry.address().load(Relaxed) == address;
         Some(first).filter(is_its).or_else(|| Some(second).filter(is_its))
     }
 
     /// The entry that an object has or, if it has none, may take.
-    pub(super) fn room(&self, address: u64) -> &T {
+    pub(crate) fn room(&self, address: u64) -> &T {
         let pair = self.pair(address);
         let free = || pair.iter().find(|entry| entry.address().load(Relaxed) == 0);
         self.find(address).or_else(free).unwrap_or_else(|| {
@@ -96,7 +96,7 @@ impl<T: Entry, const PAIRS: usize> Table<T, PAIRS> {
     }
 
     /// All entries.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().flatten()
     }
 }
