@@ -8,6 +8,7 @@ import time
 from _ctypes import CFuncPtr as _CFuncPtr
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FunctionType
 
 # What type checkers take for true: the module of types takes longer to import than all of this one.
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ def options(function: Callable[..., Any], *, gil: Gil | None = None) -> None:
     Where hotcall is off nothing happens. Raises TypeError if it is not a ctypes function,
     ValueError if ``gil`` is no policy.
     """
-    _check_function("options", function)
+    function = _function("options", function)
     _check_policy(gil)
     if _native is not None:
         _native.set_options(function, gil)
@@ -96,14 +97,14 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
 
         cos = hotcall.bind(libm.cos)
 
-    Bind when ``argtypes`` is declared: a function of one argument is then handed it directly.
-    It works whether hotcall is installed or not. Where there is no native module it is a Python
-    function, with the same name, documentation and ``__self__``. Raises TypeError if it is not a
-    ctypes function.
+    Bind when ``argtypes`` is declared: from 3.14 on a function of one argument is then handed
+    it directly. It works whether hotcall is installed or not. Where there is no native module
+    it is a Python function, with the same name, documentation and ``__self__``. Raises
+    TypeError if it is not a ctypes function.
     """
+    function = _function("bind", function)
     if _native is not None:
         return _native.bind(function)
-    _check_function("bind", function)
 
     def bound(*arguments: Any, **keywords: Any) -> Any:
         return function(*arguments, **keywords)
@@ -115,11 +116,17 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
     return bound
 
 
-def _check_function(caller: str, function: object) -> None:
+def _function(caller: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ctypes function that is meant: this one, or that which ``bind`` bound it to."""
+    if _native is not None:
+        function = _native.unbound(function)
+    elif type(function) is FunctionType:
+        function = getattr(function, "__self__", function)
     # What its `__class__` says is up to the object.
     if not issubclass(type(function), _CFuncPtr):
         given = type(function).__name__
         raise TypeError(f"hotcall.{caller}: expected a ctypes function, not {given}")
+    return function
 
 
 def _check_policy(gil: str | None) -> None:
@@ -223,7 +230,7 @@ def _explain(caller: str, function: Callable[..., Any]) -> Explanation:
 
     if _native is None:
         raise RuntimeError(f"hotcall is off: {_missing}")
-    native = _native.explain(caller, function)
+    native = _native.explain(caller, _function(caller, function))
     refused = native["refused"]
     return Explanation(
         name=native["name"],

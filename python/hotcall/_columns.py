@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
-from hotcall._api import _check_function, _native
+from hotcall._api import _function, _native
 
 _ARRAYS = (list, tuple, range, array, memoryview)
 """What is an array for ``vectorize``, beside those of NumPy."""
@@ -84,7 +84,7 @@ def map(  # noqa: A001
     ctypes function or a column cannot be iterated over, ValueError if lengths differ or no
     column has an end.
     """
-    _check_function("map", function)
+    function = _function("map", function)
     if not columns:
         raise TypeError("hotcall.map: expected a function and at least one column")
     read = [_Column.read(column) for column in columns]
@@ -119,7 +119,7 @@ def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
     Raises TypeError if it is not a ctypes function. The new function raises what ``map`` raises,
     and TypeError if its results are no numbers and ``out`` is not given.
     """
-    _check_function("vectorize", function)
+    function = _function("vectorize", function)
 
     def vectorized(*arguments: Any, out: Any = None) -> Any:
         numpy = sys.modules.get("numpy")

@@ -16,6 +16,7 @@ __all__ = [
     "set_options",
     "stats",
     "status",
+    "unbound",
     "uninstall",
 ]
 __version__: str
@@ -37,6 +38,9 @@ def listen(hook: Callable[[str, tuple[object, ...]], object]) -> None:
 
 def bind(function: object) -> Callable[..., Any]:
     """A built-in function over a ctypes function."""
+
+def unbound(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ctypes function that a built-in function is bound to; anything else as it is."""
 
 def loop(
     function: object, columns: tuple[Any, ...], same: tuple[bool, ...], count: int, out: Any, /

@@ -52,6 +52,8 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyObject_GetAttr(object: u64, name: u64) -> u64;
     pub(crate) fn PyType_GenericAlloc(class: u64, items: isize) -> u64;
     pub(crate) fn PyCFunction_NewEx(definition: u64, this: u64, module: u64) -> u64;
+    pub(crate) fn PyCFunction_GetFunction(function: u64) -> u64;
+    pub(crate) fn PyCFunction_GetSelf(function: u64) -> u64;
     pub(crate) fn PyType_IsSubtype(class: u64, base: u64) -> c_int;
     pub(crate) fn PyInterpreterState_Get() -> u64;
     pub(crate) fn PyInterpreterState_GetID(interpreter: u64) -> i64;

@@ -12,6 +12,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::bound;
 use crate::enter::{Style, Vectorcall};
 use crate::layout::CDATA_ENTRY;
 use crate::raw::Object;
@@ -55,8 +56,7 @@ pub(crate) fn of(function: Object, style: Style) -> Option<u64> {
 pub(crate) fn keep(function: Object, style: Style, entry: Vectorcall) {
     let word = entry as usize as u64;
     match style {
-        // SAFETY: an entry for objects of this class.
-        Style::Vectorcall => unsafe { function.set(CDATA_ENTRY, word) },
+        Style::Vectorcall => set(function, word),
         Style::Tuple => {
             let kept = TABLE.room(function.address());
             kept.function.store(function.address(), Relaxed);
@@ -73,9 +73,16 @@ pub(crate) fn clear_all() {
 /// Takes a function's entry away, so that CPython calls the call slot, and that
 /// looks at the function anew.
 pub(crate) fn clear(function: Object) {
-    // SAFETY: null sends CPython to the call slot.
-    unsafe { function.set(CDATA_ENTRY, 0) };
+    set(function, 0);
     if let Some(kept) = TABLE.find(function.address()) {
         kept.function.store(0, Relaxed);
     }
+}
+
+/// Sets the vectorcall pointer of a function to an entry, or to null, which sends
+/// CPython to the call slot.
+fn set(function: Object, word: u64) {
+    // SAFETY: null, or an entry for objects of this class.
+    unsafe { function.set(CDATA_ENTRY, word) };
+    bound::follow(function, word);
 }

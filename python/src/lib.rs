@@ -263,6 +263,12 @@ fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     bound::bind(function)
 }
 
+/// The ctypes function that a built-in function is bound to; anything else as it is.
+#[pyfunction]
+fn unbound<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
+    bound::target(function).unwrap_or_else(|| function.clone())
+}
+
 /// What is known of a ctypes function.
 #[pyfunction]
 fn explain<'py>(
@@ -324,6 +330,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(uninstall, module)?)?;
     module.add_function(wrap_pyfunction!(set_options, module)?)?;
     module.add_function(wrap_pyfunction!(bind, module)?)?;
+    module.add_function(wrap_pyfunction!(unbound, module)?)?;
     module.add_function(wrap_pyfunction!(listen, module)?)?;
     module.add("loop", loops::function(module.py())?)?;
     module.add_function(wrap_pyfunction!(explain, module)?)?;

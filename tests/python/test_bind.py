@@ -151,9 +151,51 @@ def test_it_cannot_be_pickled_as_the_function_cannot(lib):
 
 
 def test_what_is_no_function():
-    for other in (len, lambda: None, None, c_int, 5, hotcall.bind(ctypes.CDLL(None).abs)):
+    for other in (len, lambda: None, None, c_int, 5, ctypes.CDLL(None).abs.__reduce__, ctypes.CDLL(None)["abs"].__call__):
         with pytest.raises(TypeError, match=f"hotcall.bind: expected a ctypes function, not {type(other).__name__}"):
             hotcall.bind(other)
+
+
+def test_what_takes_a_function_takes_a_bound_one_for_it(lib, way):
+    function = lib["add_two"]
+    function.argtypes = [c_int]
+    bound = hotcall.bind(function)
+    assert hotcall.bind(bound) == bound
+    assert hotcall.bind(bound).__self__ is function
+    null = hotcall.bind(CFUNCTYPE(c_int)(0))
+    assert hotcall.bind(null).__self__ is null.__self__
+    assert hotcall.map(bound, range(TIMES)) == list(range(2, TIMES + 2))
+    assert list(hotcall.vectorize(bound)(range(3))) == [2, 3, 4]
+    hotcall.options(bound, gil="hold")
+    assert [bound(value) for value in range(TIMES)] == list(range(2, TIMES + 2))
+    assert hotcall.explain(bound) == hotcall.explain(function)
+    assert hotcall.trace(bound) == hotcall.trace(function)
+    assert hotcall.disassemble(bound) == hotcall.disassemble(function)
+    if way == "installed":
+        assert hotcall.explain(bound).gil == "hold"
+
+
+def test_its_hash_stays_as_it_is(lib):
+    """Whatever becomes of the function: CPython makes it of the address that is called."""
+    function = lib["add_one"]
+    bound = hotcall.bind(function)
+    known = {bound: "found"}
+    for argtypes in ([c_int], [c_int64], None):
+        function.argtypes = argtypes
+        for value in range(TIMES):
+            assert bound(value) == value + 1
+            assert known[bound] == known[hotcall.bind(function)] == "found"
+
+
+def test_the_next_function_at_an_address(fixture_path):
+    """It has nothing of the one before, though it may have its place."""
+    for number in range(50):
+        library = ctypes.CDLL(fixture_path)
+        function = library["add_one" if number % 2 else "add_two"]
+        function.argtypes = [c_int]
+        bound = hotcall.bind(function)
+        assert [bound(value) for value in range(TIMES)] == [value + 2 - number % 2 for value in range(TIMES)]
+        del library, function, bound
 
 
 def test_it_keeps_the_function_alive(fixture_path):
