@@ -179,6 +179,17 @@ static PyObject *saved_errno(PyObject *module, PyObject *unused)
     return PyLong_FromLong(kept_errno);
 }
 
+/* Built-in functions that do nothing: what they take is CPython's own part of a call. */
+static PyObject *empty(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_RETURN_NONE;
+}
+
+static PyObject *empty_of_one(PyObject *module, PyObject *arg)
+{
+    Py_RETURN_NONE;
+}
+
 #define METHOD(function, flags)                                                                                        \
     {#function, (PyCFunction)(void (*)(void))released_##function, flags, NULL},                                        \
         {"held_" #function, (PyCFunction)(void (*)(void))held_##function, flags, NULL}
@@ -208,6 +219,8 @@ static PyMethodDef methods[] = {
     {"held_sort", (PyCFunction)(void (*)(void))held_sort, METH_FASTCALL, NULL},
     {"half_all", (PyCFunction)(void (*)(void))half_all, METH_FASTCALL, NULL},
     {"saved_errno", saved_errno, METH_NOARGS, NULL},
+    {"empty", (PyCFunction)(void (*)(void))empty, METH_FASTCALL, NULL},
+    {"empty_of_one", empty_of_one, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

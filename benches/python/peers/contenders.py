@@ -47,8 +47,8 @@ INTERPRETER = "hotcall, interpreter"
 PEERS = {"Cython": "wrapped", "nanobind": "wrapped_nanobind", "PyO3": "wrapped_pyo3", "pybind11": "wrapped_pybind11"}
 """The peers whose modules have the functions under their names."""
 NAMES = [
-    "hotcall, bound", "hotcall", "hotcall, PyDLL", BASE, *PEERS, "extension, GIL released", "cffi, API mode",
-    INTERPRETER, "cffi, ABI mode", "ctypes, undeclared", "ctypes, PyDLL", "ctypes",
+    "an empty function", "hotcall, bound", "hotcall", "hotcall, PyDLL", BASE, *PEERS, "extension, GIL released",
+    "cffi, API mode", INTERPRETER, "cffi, ABI mode", "ctypes, undeclared", "ctypes, PyDLL", "ctypes",
 ]  # fmt: skip
 """All contenders, in the order in which they are shown."""
 MADE = {"struct", "struct *", "array of doubles", "out parameter"}
@@ -65,6 +65,8 @@ class Call:
     """The statement, if it is more than a call with the arguments."""
     names: dict = field(default_factory=dict)
     """What else the statement refers to."""
+    is_made: bool = True
+    """Whether the foreign function is called."""
 
 
 def triple(number):
@@ -98,6 +100,15 @@ class Wrapped:
             "callback": lambda: (triple, 1),
             "errno kept": lambda: (2,),
         }[label]()
+
+
+class Empty(Wrapped):
+    """Built-in functions that do nothing, with the arguments of the extension."""
+
+    def call(self, label):
+        """A call that is not one of the label's function."""
+        args = super().call(label).args
+        return Call(self.module.empty_of_one if len(args) == 1 else self.module.empty, args, is_made=False)
 
 
 class Point(Structure):
@@ -216,6 +227,7 @@ def all_contenders(folder, extension):
     peers = {name: making.load(module) for name, module in PEERS.items()}
     outside = {
         BASE: Wrapped(extension, "held_"),
+        "an empty function": Empty(extension, "held_"),
         "extension, GIL released": Wrapped(extension),
         **{name: Wrapped(module) for name, module in peers.items() if module},
         "cffi, API mode": cffi_api(),
