@@ -21,6 +21,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+use stock::derives;
 pub(crate) use stock::{is_function, stock, with_subclasses};
 
 use crate::audit;
@@ -129,6 +130,7 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     // Without the hook nobody says when a function dies.
     drop(runtime.forget_all(|_| {}));
     entries::clear_all();
+    let base = stock(py)?.function.bind(py).as_any();
     let (patches, classes) = prepare(py, runtime)?;
     let thunks = thunks(py, runtime)?;
     audit::look(py)?;
@@ -139,7 +141,8 @@ pub(crate) fn install(py: Python<'_>, runtime: &Runtime) -> PyResult<()> {
     // From here on nothing fails, and no Python code runs.
     patches.keep_originals();
     patches.apply();
-    classes.iter().for_each(|class| hook_class(handle(class)));
+    let functions = classes.iter().map(handle).filter(|&class| derives(class, handle(base)));
+    functions.for_each(hook_class);
     if let Some((thunks, existing)) = &thunks {
         thunks.install(runtime, classes.iter().map(handle), existing);
     }
@@ -197,15 +200,20 @@ fn thunks(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<(Thunks, Vec<Own
     }
 }
 
+/// Hooks a class of functions. One with a `__call__` of its own gets the offset alone,
+/// as if it had been derived now: its functions may get another class, and it another
+/// `__call__`.
 fn hook_class(class: Object) {
-    if class.word(layout::TYPE_CALL) != CALL.address() {
+    if class.word(layout::TYPE_VECTORCALL_OFFSET) != 0 {
         return;
     }
-    // SAFETY: our slot has the same signature and ends in the one it replaces.
-    unsafe { class.set(layout::TYPE_CALL, tp_call as Call as usize as u64) };
     // SAFETY: the hole is a word in every ctypes object, null until we set it.
     unsafe { class.set(layout::TYPE_VECTORCALL_OFFSET, CDATA_ENTRY.offset as u64) };
-    set_flag(class, true);
+    if class.word(layout::TYPE_CALL) == CALL.address() {
+        // SAFETY: our slot has the same signature and ends in the one it replaces.
+        unsafe { class.set(layout::TYPE_CALL, tp_call as Call as usize as u64) };
+        set_flag(class, true);
+    }
 }
 
 fn unhook_class(class: Object) {

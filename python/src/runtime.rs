@@ -330,23 +330,25 @@ impl Runtime {
         Forgotten { _sites: [classes, functions] }
     }
 
-    /// Notes that the declaration of a function begins to change: it gets no
-    /// site until [`Self::changed`].
+    /// Notes that an attribute of a function is about to be assigned: it gets no site
+    /// until [`Self::changed`], which follows.
     pub(crate) fn changing(&self, function: u64) {
-        heat::undecline(function);
-        heat::cool(function);
         self.sites().changing.push(function);
-        self.drop_site(function);
     }
 
     /// Ends what [`Self::changing`] began.
     pub(crate) fn changed(&self, function: u64) {
-        heat::undecline(function);
-        self.drop_site(function);
         let mut sites = self.sites();
         if let Some(index) = sites.changing.iter().rposition(|&address| address == function) {
             sites.changing.swap_remove(index);
         }
+    }
+
+    /// Ends the declaration of a function, which begins cold.
+    pub(crate) fn redeclare(&self, function: u64) {
+        heat::undecline(function);
+        heat::cool(function);
+        self.drop_site(function);
     }
 
     /// Gives up the site of a function. What is dropped with it, objects too,

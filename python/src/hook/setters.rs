@@ -12,7 +12,7 @@ use hotcall_tracer::Field;
 use super::{Original, clear_entry};
 use crate::layout::{self, CDATA_ENTRY};
 use crate::raw::Object;
-use crate::runtime::runtime;
+use crate::runtime::{Runtime, runtime};
 
 pub(super) type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
 
@@ -49,25 +49,39 @@ unsafe fn set(
     let function = unsafe { Object::at(this) };
     // Another interpreter shares the table, but its classes are not ours.
     let ours = function.class().word(layout::TYPE_VECTORCALL_OFFSET) == CDATA_ENTRY.offset as u64;
-    let runtime = runtime().filter(|_| ours);
-    let is_there = value != 0 && field.is_some_and(|field| function.word(field) == value);
-    let site = runtime.filter(|_| is_there).and_then(|runtime| runtime.site(this));
+    let Some(runtime) = runtime().filter(|_| ours) else {
+        // SAFETY: the arguments that CPython gave us.
+        return unsafe { setter(this, value, closure) };
+    };
+    runtime.changing(this);
+    let site =
+        runtime.site(this).filter(|_| field.is_some_and(|field| keeps(function, field, value)));
     let before = assigned(function);
-    if let Some(runtime) = runtime.filter(|_| site.is_none()) {
-        runtime.changing(this);
-        clear_entry(this);
+    if site.is_none() {
+        redeclare(runtime, this);
     }
     // SAFETY: the arguments that CPython gave us.
     let status = unsafe { setter(this, value, closure) };
-    if let Some(runtime) = runtime {
-        // Python code may have run, and have declared the function anew meanwhile.
-        let is_same = |site| runtime.site(this).is_some_and(|now| Arc::ptr_eq(&now, site));
-        if !site.as_ref().is_some_and(is_same) || assigned(function) != before {
-            runtime.changed(this);
-            clear_entry(this);
-        }
+    // Python code may have run, and have declared the function anew meanwhile.
+    let is_same = |site| runtime.site(this).is_some_and(|now| Arc::ptr_eq(&now, site));
+    if !site.as_ref().is_some_and(is_same) || assigned(function) != before {
+        redeclare(runtime, this);
     }
+    runtime.changed(this);
     status
+}
+
+/// Ends the declaration of a function, and what calls of it enter.
+fn redeclare(runtime: &Runtime, function: u64) {
+    runtime.redeclare(function);
+    clear_entry(function);
+}
+
+/// Whether a function stays as it is where this value is assigned to a field. ctypes
+/// looks the checker of results up anew, and gives an older one up, which may run
+/// Python code while calls would still refer to it.
+fn keeps(function: Object, field: Field, value: u64) -> bool {
+    value != 0 && function.word(field) == value && function.word(layout::FUNC_CHECKER) == 0
 }
 
 /// What assignments to `restype` and `errcheck` leave in a function object.

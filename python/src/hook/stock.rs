@@ -10,6 +10,7 @@ use pyo3::types::PyType;
 
 use crate::capi;
 use crate::kinds::handle;
+use crate::raw::Object;
 use crate::starting;
 
 /// The classes.
@@ -46,17 +47,20 @@ pub(crate) fn stock(py: Python<'_>) -> PyResult<&'static Stock> {
 ///
 /// # Errors
 /// What a look-up raised.
-#[allow(unsafe_code, reason = "see SAFETY")]
 pub(crate) fn is_function(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     let base = match starting::elsewhere(py) {
         None => stock(py)?.function.bind(py).clone(),
         Some(_) => py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?,
     };
+    Ok(derives(handle(object).class(), handle(base.as_any())))
+}
+
+/// Whether a class is `base`, or derives from it.
+#[allow(unsafe_code, reason = "see SAFETY")]
+pub(crate) fn derives(class: Object, base: Object) -> bool {
     // SAFETY: two classes.
-    let derives =
-        unsafe { capi::PyType_IsSubtype(handle(object).class().address(), base.as_ptr() as u64) };
-    Ok(derives != 0)
+    unsafe { capi::PyType_IsSubtype(class.address(), base.address()) != 0 }
 }
 
 /// Some classes with all that derive from them.
