@@ -56,7 +56,6 @@ def standard_input(name: str, arguments: list[str]) -> None:
         sys.path.insert(0, "")
     source = sys.stdin.buffer.read() if sys.stdin is not None else b""
     main = _fresh_main()
-    main.__loader__ = importlib.machinery.BuiltinImporter
     _run_file("<stdin>", main, lambda: _execute_source(source, "<stdin>", main.__dict__))
 
 
@@ -73,10 +72,15 @@ def module(name: str, arguments: list[str]) -> None:
 def text(source: str, arguments: list[str]) -> None:
     """Run ``source``, as ``python -c source`` does."""
     sys.argv = ["-c", *arguments]
+    main = _fresh_main()
+    # The interpreter ends the text so, which errors of syntax show.
+    source += "\n"
     if sys.version_info >= (3, 14) and source[:1].isspace():
         import textwrap
 
         source = textwrap.dedent(source)
+    if not _is_encodable(source):
+        sys.stderr.write("Unable to decode the command from the command line:\n")
     code = _as_program(lambda: compile(source, "<string>", "exec", dont_inherit=True))
     if sys.version_info >= (3, 13):
         import linecache
@@ -86,8 +90,6 @@ def text(source: str, arguments: list[str]) -> None:
         linecache._register_code(code if by_code else "<string>", source, "<string>")  # type: ignore[attr-defined]
     if not sys.flags.safe_path:
         sys.path.insert(0, "")
-    main = _fresh_main()
-    main.__loader__ = importlib.machinery.BuiltinImporter
     _as_program(lambda: exec(code, main.__dict__))
 
 
@@ -114,19 +116,24 @@ def _absolute(path: str) -> str:
 
 
 def _is_importable(path: str) -> bool:
-    """Whether ``path`` is a folder or an archive."""
-    for hook in sys.path_hooks:
-        try:
-            hook(path)
-        except ImportError:
-            continue
-        return True
-    return False
+    """Whether ``path`` is a folder or an archive; ``sys.path_importer_cache`` keeps the answer."""
+    finder = importlib.machinery.PathFinder._path_importer_cache(path)  # type: ignore[attr-defined]
+    return finder is not None
+
+
+def _is_encodable(text: str) -> bool:
+    """Whether all bytes of what was given on the command line are characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fresh_main() -> ModuleType:
     """Put a new module in the place of ours."""
     main = type(sys)("__main__")
+    main.__loader__ = importlib.machinery.BuiltinImporter
     if sys.version_info < (3, 14):
         main.__dict__["__annotations__"] = {}
     main.__dict__["__builtins__"] = builtins

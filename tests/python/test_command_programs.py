@@ -98,6 +98,13 @@ def test_folders_archives_and_packages(tmp_path):
         assert compare(*missing, cwd=tmp_path).returncode == 1
 
 
+def test_a_package_finds_the_main_module_as_it_is_at_the_start(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/__init__.py").write_text("import __main__\nprint(vars(__main__), list(vars(__main__)))\n")
+    (tmp_path / "package/__main__.py").write_text("")
+    assert "BuiltinImporter" in compare("-m", "package", cwd=tmp_path).stdout
+
+
 def test_a_link_is_followed_and_other_folders_are_found(tmp_path):
     place = tmp_path / "place"
     place.mkdir()
@@ -154,6 +161,10 @@ NO_PROGRAMS = {
 def test_what_is_no_text_is_refused_as_by_the_interpreter(name, tmp_path):
     (tmp_path / "program.py").write_bytes(NO_PROGRAMS[name])
     compare("program.py", cwd=tmp_path)
+
+
+def test_a_text_that_is_no_text(tmp_path):
+    assert "Unable to decode" in compare("-c", "print('\udce9')", cwd=tmp_path).stderr
 
 
 def test_compiled_files_and_those_that_are_not(tmp_path):
