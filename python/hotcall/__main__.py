@@ -61,16 +61,35 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(2) from None
     _start(options)
     run = {"script": _run.script, "-m": _run.module, "-c": _run.text, "-": _run.standard_input}[way]
+    # With -i the interpreter prompts next, and how that ends is the exit status.
+    judged = options.check and not sys.flags.inspect
     try:
         run(target, rest)
     except SystemExit as end:
-        if not options.check or end.code not in (None, 0):
+        if not judged:
             raise
-    if options.check:
+        _raise_unless_success(end)
+    if judged:
         from hotcall import _checks
 
         if _checks.differ_in_the_end():
             raise SystemExit(DIFFERENT)
+
+
+def _raise_unless_success(end: SystemExit) -> None:
+    """Raise an exit with the code of ``end``, unless that is a success.
+
+    Like the interpreter, this asks for the code once and looks only at its class and number, since
+    a comparison or a second look may run code of the program.
+    """
+    try:
+        code = end.code
+    except BaseException:
+        # The interpreter shows the exit itself then.
+        code = end  # type: ignore[assignment]
+    if code is None or (issubclass(type(code), int) and not int.__bool__(code)):  # type: ignore[arg-type]
+        return
+    raise SystemExit(code) from None
 
 
 class _Options:

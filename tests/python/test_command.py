@@ -225,6 +225,8 @@ def test_a_difference_is_found(tmp_path):
     done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", CALLS, cwd=tmp_path)
     assert done.returncode == 70 and "2 DIFFERENCES" in done.stderr
     assert re.search(r"add_one, argument 1: i32 in Gp\(0\): ctypes passes 0x\w+, hotcall 0x\w+ \(\d+ calls\)", done.stderr)
+    success = "raise SystemExit(type('Code', (int,), {})())"
+    assert run("-m", "hotcall", "--check", "-o", "check=flip", "-c", CALLS + success, cwd=tmp_path).returncode == 70
     # A failure of the program's own is not covered up.
     done = run("-m", "hotcall", "--check", "-o", "check=flip", "-c", CALLS + "raise SystemExit(5)", cwd=tmp_path)
     assert done.returncode == 5 and "2 DIFFERENCES" in done.stderr

@@ -220,3 +220,44 @@ def test_a_missing_script(tmp_path):
 def test_an_interrupt_ends_the_process_by_its_signal(tmp_path):
     done = run("-m", "hotcall", "-c", "raise KeyboardInterrupt", cwd=tmp_path)
     assert done.returncode == -signal.SIGINT
+
+
+# What `--check` must not compare or ask twice; `{}` stands for the code of the exit.
+EXITS = {
+    "a number that is compared": """
+class Code(int):
+    def __eq__(self, other): print("asked")
+    __bool__ = __eq__
+raise SystemExit(Code({}))
+""",
+    "an object that is compared": """
+class Code:
+    def __eq__(self, other): print("asked")
+    __class__ = property(__eq__)
+    __str__ = lambda self: "a text"
+raise SystemExit(Code())
+""",
+    "a code that is looked up": """
+class End(SystemExit):
+    @property
+    def code(self): print("asked"); return {}
+raise End(5)
+""",
+    "a code that cannot be looked up": """
+class End(SystemExit):
+    @property
+    def code(self): print("asked"); raise OSError
+raise End(5)
+""",
+    "several": "raise SystemExit({}, 2)\n",
+}
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_a_check_asks_for_the_exit_as_the_interpreter_does(name, tmp_path):
+    for code in (0, 3):
+        program = EXITS[name].format(code)
+        plain = run("-c", program, cwd=tmp_path)
+        ours = run("-m", "hotcall", "--check", "-c", program, cwd=tmp_path)
+        assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout)
+        assert ours.stderr.startswith(plain.stderr) and "hotcall: nothing was checked" in ours.stderr
