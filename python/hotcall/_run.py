@@ -18,8 +18,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType, ModuleType, TracebackType
     from typing import Any
+
+_OF_FILES = ("__file__", "__cached__")
+"""Names that ``__main__`` has while it runs a file."""
 
 
 def script(path: str, arguments: list[str]) -> None:
@@ -37,6 +41,10 @@ def script(path: str, arguments: list[str]) -> None:
     except OSError as error:
         reason = f"[Errno {error.errno}] {error.strerror}"
         sys.stderr.write(f"{sys.executable}: can't open file {full!r}: {reason}\n")
+        _fresh_main()
+        if sys.flags.inspect:
+            # The interpreter prompts next.
+            return
         raise SystemExit(2) from None
     if not sys.flags.safe_path:
         sys.path.insert(0, os.path.dirname(os.path.realpath(full)))
@@ -141,15 +149,16 @@ def _fresh_main() -> ModuleType:
     return main
 
 
-def _run_file(name: str, main: ModuleType, run: Any) -> None:
-    """Run a file by ``run()``, whose ``__main__`` is told its name."""
-    main.__file__ = name
+def _run_file(name: str, main: ModuleType, run: Callable[[], None]) -> None:
+    """Run a file by ``run()``, whose ``__main__`` knows its name until it ends."""
+    names = main.__dict__
+    names["__file__"] = name
     if sys.version_info < (3, 15):
-        main.__dict__["__cached__"] = None
-    _as_program(run)
-    # The interpreter takes away what it has set, before threads end and handlers run.
-    main.__dict__.pop("__file__", None)
-    main.__dict__.pop("__cached__", None)
+        names["__cached__"] = None
+    _as_program(run, names)
+    # Threads and handlers of the exit run next, without these. A trace function sees no call here.
+    for of_file in _OF_FILES:
+        names.pop(of_file, None)
 
 
 def _load(compiled: bytes) -> CodeType:
@@ -195,32 +204,52 @@ def _leave_to_interpreter(source: bytes, name: str, names: dict[str, Any]) -> No
     c.PyRun_FileExFlags(ctypes.c_void_p(file), path, file_input, scope, scope, close, None)
 
 
-def _as_program(run: Any) -> Any:
-    """Run it; an exception that leaves it is shown and ends the process as if we were not there."""
+def _as_program(run: Callable[[], Any], names: dict[str, Any] | None = None) -> Any:
+    """Run it; an exception that leaves it is shown and ends the process as if we were not there.
+
+    When that is shown, ``names`` lose what is of the file. With ``-i`` an exit is shown, too.
+    """
     try:
         return run()
-    except SystemExit:
-        raise
     except BaseException as error:
-        at = error.__traceback__
-        while at is not None and at.tb_frame.f_globals is globals():
-            at = at.tb_next
-        _show_from(at)
+        if sys.flags.inspect or not issubclass(type(error), SystemExit):
+            _show_from(_of_program(error), names or {})
         raise
 
 
-def _show_from(at: TracebackType | None) -> None:
-    """Have the exception that is about to end the process shown from there."""
-    original = getattr(sys, "excepthook", None)
+def _of_program(error: BaseException) -> TracebackType | None:
+    """The traceback of the exception without our own frames."""
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_globals is globals():
+        at = at.tb_next
+    return at
+
+
+def _show_from(at: TracebackType | None, names: dict[str, Any]) -> None:
+    """Have the exception that is about to end the process shown from there.
+
+    Behind that, unless it ends in an exit, ``names`` lose what is of the file.
+    """
+    missing = not hasattr(sys, "excepthook")
+    original = sys.__excepthook__ if missing else sys.excepthook
 
     def show(kind: type[BaseException], error: BaseException, whole: object) -> None:
+        ended = names
         error.__traceback__ = sys.last_traceback = at
-        if original is not None:
-            sys.excepthook = original
-            original(kind, error, at)
-        else:
+        if missing:
             del sys.excepthook
             sys.stderr.write("sys.excepthook is missing\n")
-            sys.__excepthook__(kind, error, at)
+        else:
+            sys.excepthook = original
+        try:
+            original(kind, error, at)
+        except BaseException as failure:
+            failure.__traceback__ = _of_program(failure)
+            if issubclass(type(failure), SystemExit) and not sys.flags.inspect:
+                ended = {}
+            raise
+        finally:
+            for of_file in _OF_FILES:
+                ended.pop(of_file, None)
 
     sys.excepthook = show

@@ -11,6 +11,8 @@ from conftest import LIBRARY
 
 CALLING = "import ctypes\nfor _ in range(99): ctypes.CDLL(None).abs(5)\n"
 
+LEFT = "import atexit\natexit.register(lambda: print(sorted(globals())))\n"
+
 # Programs whose output, errors and exit status say all that one can see of how it is run.
 PROGRAMS = {
     "surroundings": """
@@ -32,6 +34,11 @@ print(names, sys.argv, sys.path, __name__, sys.modules["__main__"].__dict__ is g
     "an interrupt": "raise KeyboardInterrupt\n",
     "the last exception": "import atexit, sys\natexit.register(lambda: print(sys.last_traceback.tb_frame.f_code.co_name))\n1 / 0\n",
     "a daemon": "import threading, time\nthreading.Thread(target=time.sleep, args=(9,), daemon=True).start()\nprint('x')\n",
+    "a hook that fails": "import sys\ndef hook(*a):\n    raise ValueError(sys.excepthook is hook)\nsys.excepthook = hook\n1 / 0\n",
+    "a hook that ends the process": LEFT + "import sys\nsys.excepthook = sys.exit\n1 / 0\n",
+    "a hook that cannot be called": "import sys\nsys.excepthook = None\n1 / 0\n",
+    "a trace function": "import sys\nsys.settrace(lambda frame, *a: print(frame.f_code.co_name))\n",
+    "a trace function and an exit": "import sys\nsys.settrace(lambda frame, *a: print(frame.f_code.co_name))\nsys.exit()\n",
     "no hook": "import sys\ndel sys.excepthook\n1 / 0\n",
     "an error of hotcall's own": "import hotcall\n\n\ndef f():\n    hotcall.explain(len)\n\n\nf()\n",
     "an error within hotcall": f"""
@@ -46,7 +53,13 @@ def f():
     return hotcall.map(add_one, [1])
 f()
 """,
-    "what is left at the end": "import atexit\natexit.register(lambda: print(sorted(globals())))\n",
+    "what is left at the end": LEFT,
+    "what is left after an exception": LEFT + "1 / 0\n",
+    "what is left after an exit": LEFT + "raise SystemExit(1)\n",
+    "what a hook finds": "import sys\nsys.excepthook = lambda *a: print(sorted(globals()))\n1 / 0\n",
+    "what a finaliser finds": "class A:\n    def __del__(self): print(globals().get('__file__'))\na = A()\n1 / 0\n",
+    "names that are gone": "globals().pop('__file__', None)\nglobals().pop('__cached__', None)\n1 / 0\n",
+    "finders of paths": "import sys\nprint([item for item in sys.path_importer_cache.items() if item[0].endswith('.py')])\n",
     "annotations": "x: int = 1\nprint(globals().get('__annotations__'))\n",
     "input": "import sys\nprint(sys.stdin.read())\n",
     "pickling": "import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)\n",
@@ -82,6 +95,24 @@ def test_options_of_the_interpreter_hold(options, tmp_path):
     (tmp_path / "program.py").write_text("import sys\nprint(sys.path, sys.argv, sys.flags, __debug__)\n")
     compare("program.py", cwd=tmp_path, interpreter=options)
     compare("-c", "import sys\nprint(sys.path)", cwd=tmp_path, interpreter=options)
+
+
+# What the interpreter is given to read when a program has ended and `-i` makes it prompt.
+AT_THE_PROMPT = "import sys\nprint(sorted(globals()), repr(getattr(sys, 'last_value', None)), sys.excepthook.__class__)\n"
+
+
+@pytest.mark.parametrize("name", ["an exception", "an exit with a text", "an exit without", "a syntax error", "a hook that fails"])
+def test_what_is_shown_before_a_prompt(name, tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAMS[name])
+    for way in [("program.py",), ("-m", "program"), ("-c", PROGRAMS[name]), ("missing.py",), ("-m", "missing")]:
+        done = compare(*way, cwd=tmp_path, interpreter=["-i"], input=AT_THE_PROMPT)
+        assert "__builtins__" in done.stdout
+    plain, ours = (
+        run(*way, "-c", PROGRAMS[name], cwd=tmp_path, interpreter=["-i"], input=AT_THE_PROMPT)
+        for way in [(), ("-m", "hotcall", "--check")]
+    )
+    assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout)
+    assert plain.stderr.rstrip() in ours.stderr and "hotcall: nothing was checked" in ours.stderr
 
 
 def test_folders_archives_and_packages(tmp_path):
