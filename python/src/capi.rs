@@ -13,6 +13,8 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyThreadState_GetDict() -> u64;
     pub(crate) fn PyErr_Occurred() -> u64;
     pub(crate) fn PyErr_Clear();
+    pub(crate) fn PyErr_Fetch(class: &mut u64, value: &mut u64, traceback: &mut u64);
+    pub(crate) fn PyErr_Restore(class: u64, value: u64, traceback: u64);
     pub(crate) fn PyErr_WriteUnraisable(object: u64);
     pub(crate) fn PyErr_WarnEx(class: u64, text: *const c_char, level: isize) -> c_int;
     pub(crate) fn Py_IsInitialized() -> c_int;

@@ -11,13 +11,14 @@
 use std::ffi::c_char;
 
 use hotcall_tracer::{Effect, Entry, Helper};
+use pyo3::Python;
 
 use crate::capi::{
     _Py_NoneStruct, Py_DecRef, Py_IncRef, PyBool_FromLong, PyBytes_FromString,
-    PyBytes_FromStringAndSize, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyEval_RestoreThread,
-    PyEval_SaveThread, PyExc_ValueError, PyFloat_FromDouble, PyLong_AsUnsignedLongLongMask,
-    PyLong_FromLong, PyLong_FromUnsignedLong, PyObject_CallFunctionObjArgs, PyUnicode_FromWideChar,
-    PyUnicode_GetLength, PyUnicode_ReadChar,
+    PyBytes_FromStringAndSize, PyErr_Clear, PyErr_Fetch, PyErr_Occurred, PyErr_Restore,
+    PyErr_SetString, PyEval_RestoreThread, PyEval_SaveThread, PyExc_ValueError, PyFloat_FromDouble,
+    PyLong_AsUnsignedLongLongMask, PyLong_FromLong, PyLong_FromUnsignedLong,
+    PyObject_CallFunctionObjArgs, PyUnicode_FromWideChar, PyUnicode_GetLength, PyUnicode_ReadChar,
 };
 use crate::levels;
 
@@ -186,6 +187,18 @@ pub(crate) unsafe extern "C-unwind" fn new_none() -> u64 {
     // SAFETY: None is an object.
     unsafe { Py_IncRef(none) };
     none
+}
+
+/// Runs `work` without the exception that is set, if one is, which is set again behind
+/// it; what `work` leaves set is dropped. The GIL is held.
+pub(crate) fn keeping_exception<T>(_py: Python<'_>, work: impl FnOnce() -> T) -> T {
+    let (mut class, mut value, mut traceback) = (0, 0, 0);
+    // SAFETY: the GIL is held; it writes references, or zeros, to the three places.
+    unsafe { PyErr_Fetch(&mut class, &mut value, &mut traceback) };
+    let result = work();
+    // SAFETY: the GIL is held; the references that it gave, taken over again.
+    unsafe { PyErr_Restore(class, value, traceback) };
+    result
 }
 
 /// Runs `work` between reading errno and putting it back.

@@ -20,7 +20,7 @@ pub(crate) use place::{Original, Place};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyDict, PyType};
 use stock::derives;
 pub(crate) use stock::{is_function, stock, with_subclasses};
 
@@ -30,6 +30,7 @@ use crate::callbacks::thunks::Thunks;
 use crate::data;
 use crate::enter::{Call, tp_call};
 use crate::entries;
+use crate::helpers::keeping_exception;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_ENTRY};
@@ -107,16 +108,20 @@ pub(crate) fn name(function: Object) -> String {
     own_name(function).unwrap_or_else(|| function.class().text(layout::TYPE_NAME))
 }
 
-/// The `__name__` in a function's own dictionary, if it is there.
+/// The `__name__` in a function's own dictionary, if it is there. An exception that is
+/// set, as behind a call that has failed, stays.
 pub(crate) fn own_name(function: Object) -> Option<String> {
     // SAFETY: functions are called, and asked for their names, with the GIL held.
     let py = unsafe { Python::assume_attached() };
     let object = function.address() as *mut PyObject;
-    // SAFETY: an object with a dictionary; the null context is the usual one.
-    let dict = unsafe { ffi::PyObject_GenericGetDict(object, std::ptr::null_mut()) };
-    // SAFETY: a new reference or null with an exception set.
-    let dict = unsafe { Bound::from_owned_ptr_or_err(py, dict) };
-    dict.and_then(|dict| dict.get_item("__name__")?.extract::<String>()).ok()
+    keeping_exception(py, || {
+        // SAFETY: an object with a dictionary; the null context is the usual one.
+        let dict = unsafe { ffi::PyObject_GenericGetDict(object, std::ptr::null_mut()) };
+        // SAFETY: a new reference or null with an exception set.
+        let dict = unsafe { Bound::from_owned_ptr_or_err(py, dict) };
+        let dict = dict.ok()?.cast_into::<PyDict>().ok()?;
+        dict.get_item("__name__").ok()??.extract().ok()
+    })
 }
 
 /// Puts the hook in place; nothing happens if it is.

@@ -24,3 +24,11 @@ def compare(*program, cwd, **more):
     ours = run("-m", "hotcall", *program, cwd=cwd, **more)
     assert outcome(ours) == outcome(plain)
     return plain
+
+
+def compare_with(options, code, **more):
+    """Checks that code prints the same with options of ours; what they show at the end goes elsewhere."""
+    plain = run("-c", code, **more)
+    ours = run("-m", "hotcall", *options, "-c", code, **more)
+    assert (ours.returncode, ours.stdout) == (plain.returncode, plain.stdout), ours.stderr
+    return plain
