@@ -32,6 +32,7 @@ use pyo3::types::PyString;
 use self::capture::Capture;
 use self::shadow::{Dry, Shadow, Shadows};
 use crate::declare::{ArgRule, Declaration, Kind, ResultRule};
+use crate::described;
 use crate::enter::{self, Vectorcall};
 use crate::helpers::keeping_errno;
 use crate::hook;
@@ -161,7 +162,7 @@ impl Checks {
             return Err(FINALISES);
         }
         let frame = Frame { this, kwnames: 0, ..*call };
-        let signature = dry_run(runtime, &site, declaration, &frame)?;
+        let signature = dry_run(py, runtime, &site, declaration, &frame)?;
         let places = signature.abi().places(signature.args(), signature.result());
         let places = places.map_err(|_| REFUSED)?;
         let args = arguments(call);
@@ -170,7 +171,10 @@ impl Checks {
 
         let mut plain = Capture::new(&signature, &places, &texts, bits);
         let by_ctypes = plain.during(|| by_ctypes(py, this, args));
-        let mut hot = Capture::new(&signature, &places, &texts, bits);
+        // Where there is no argument to turn a bit over in, it is one of the result.
+        let turned = self.flip && signature.args().is_empty() && bits != [0; 4];
+        let returned = bits.map(|word| word ^ u64::from(turned));
+        let mut hot = Capture::new(&signature, &places, &texts, returned);
         let entry = enter::entry_of(&site);
         let (by_us, maker) = hot.during(|| by_entry(py, entry, &frame));
         if self.flip
@@ -207,6 +211,7 @@ fn arguments(call: &Frame<u64>) -> &[u64] {
 
 /// Reads the rules without calling: the signature with which they would.
 fn dry_run(
+    py: Python<'_>,
     runtime: &Runtime,
     site: &CallSite,
     declaration: &Declaration,
@@ -216,6 +221,7 @@ fn dry_run(
     let mut host = unsafe { Dry::new() };
     let mut live = Live { host: &mut host };
     match rules::call(&mut live, &runtime.known, declaration, site.gil.get(), *frame) {
+        Ok(Made::Here(0)) => drop(PyErr::take(py)),
         Ok(Made::Here(result)) => drop(Owned::from_new(result)),
         Ok(Made::Elsewhere(_)) | Err(Unmade::Lacks(_)) => return Err(RUNS_CODE),
         Err(Unmade::Refused(_)) => return Err(REFUSED),
@@ -341,7 +347,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 fn results_differ(py: Python<'_>, plain: Outcome, hot: Outcome) -> Option<Difference> {
     let text = |outcome: &Outcome| match outcome {
         Ok(object) => shadow::described(&object.object().bound(py)),
-        Err(error) => error.to_string(),
+        Err(error) => described::error(py, error),
     };
     let (a, b) = (text(&plain), text(&hot));
     (a != b).then(|| Difference {

@@ -31,6 +31,7 @@ use self::forward::forward;
 use self::learn::learn;
 pub(crate) use self::slot::tp_call;
 use crate::declare::Declaration;
+use crate::described;
 use crate::detour::{self, Key};
 use crate::entries;
 use crate::errno;
@@ -247,7 +248,7 @@ fn make_detour(runtime: &Runtime, site: &CallSite, call: &Frame<u64>, key: Key) 
     let made = detour::keep_aim(function, || detours.make(py, function, parameters, key));
     runtime.log(Log::Events, || match &made {
         Ok(()) => format!("{}: detour at argument {}", site.name, key.0 + 1),
-        Err(error) => format!("{}: no detour, {error}", site.name),
+        Err(error) => format!("{}: no detour, {}", site.name, described::error(py, error)),
     });
     made.is_ok()
 }

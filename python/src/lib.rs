@@ -30,6 +30,7 @@ mod compare;
 mod current;
 mod data;
 mod declare;
+mod described;
 mod detour;
 mod enter;
 mod entries;

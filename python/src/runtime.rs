@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 use crate::callbacks::Callbacks;
 use crate::compare::Checks;
 use crate::declare::{Declaration, Reader};
+use crate::described;
 use crate::gil::{self, Choice, Choices, Policy, SitePolicy};
 use crate::heat;
 use crate::helpers::keeping_errno;
@@ -212,7 +213,8 @@ impl Runtime {
         // All that is needed of the function has been taken: Python code may run.
         for converter in &converters {
             if let Err(error) = observers::learn_converter(py, converter.object()) {
-                self.log(Log::Events, || format!("a converter cannot be learned: {error}"));
+                let why = || described::error(py, &error);
+                self.log(Log::Events, || format!("a converter cannot be learned: {}", why()));
             }
         }
     }

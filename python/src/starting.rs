@@ -18,6 +18,7 @@ use pyo3::prelude::*;
 
 use crate::capi;
 use crate::check::Reason;
+use crate::described;
 
 /// Why hotcall does not start.
 #[derive(Debug)]
@@ -37,12 +38,15 @@ impl From<Reason> for Failure {
 
 impl From<PyErr> for Failure {
     fn from(error: PyErr) -> Failure {
-        let is_of_program = Python::attach(|py| {
-            !error.is_instance_of::<PyException>(py)
+        Python::attach(|py| {
+            let is_of_program = !error.is_instance_of::<PyException>(py)
                 || error.is_instance_of::<PyMemoryError>(py)
-                || error.is_instance_of::<PyRecursionError>(py)
-        });
-        if is_of_program { Failure::Raised(error) } else { Failure::Off(error.to_string()) }
+                || error.is_instance_of::<PyRecursionError>(py);
+            match is_of_program {
+                true => Failure::Raised(error),
+                false => Failure::Off(described::error(py, &error)),
+            }
+        })
     }
 }
 

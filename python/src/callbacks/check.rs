@@ -12,6 +12,7 @@ use crate::callbacks::thunks::Thunks;
 use crate::callbacks::{calling, failures};
 use crate::check::{Reason, row};
 use crate::declare::info;
+use crate::described;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, Layout};
@@ -35,7 +36,7 @@ pub(crate) fn thunks(py: Python<'_>, layout: &Layout) -> PyResult<Result<Thunks,
     let function = match class.call1((&callable,)) {
         // The system denies ctypes the memory for closures.
         Err(error) if error.is_instance_of::<PyMemoryError>(py) => {
-            return Ok(Err(none_here(&error)));
+            return Ok(Err(none_here(&described::error(py, &error))));
         }
         made => made?,
     };

@@ -100,8 +100,14 @@ pub(crate) fn set_unexpected(class: u64, object: Object) {
     let class = unsafe { Object::at(class) }.bound(py);
     let of = object.bound(py).get_type();
     let of = of.fully_qualified_name().map(|name| name.to_string()).unwrap_or_default();
-    let class = class.repr().map(|text| text.to_string()).unwrap_or_default();
-    PyTypeError::new_err(format!("{class} returned unexpected result of type {of}")).restore(py);
+    let error = match class.repr() {
+        Ok(class) => {
+            PyTypeError::new_err(format!("{class} returned unexpected result of type {of}"))
+        }
+        // Its metaclass raised it, or a handler of a signal.
+        Err(error) => error,
+    };
+    error.restore(py);
 }
 
 /// Has ctypes report the exception in which the making of an argument ended: it

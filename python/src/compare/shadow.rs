@@ -14,10 +14,10 @@ use hotcall::Machine;
 use hotcall_core::{CType, PreparedCall, Signature};
 use hotcall_tracer::{BuildWordHasher, Helper, Host, Mem};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 
 use super::{CHECKS_RESULTS, FINALISES, NO_SHADOW, Reason, capture};
 use crate::declare::{Declaration, Kind, ResultRule};
+use crate::described;
 use crate::detour;
 use crate::hook;
 use crate::instance;
@@ -136,27 +136,16 @@ fn new<'py>(py: Python<'py>, class: &Bound<'py, PyAny>) -> PyResult<Bound<'py, P
 }
 
 /// A result of a shadow as text that is equal for equal results alone. No code of
-/// its class runs.
+/// the program runs.
 pub(super) fn described(result: &Bound<'_, PyAny>) -> String {
     let object = handle(result);
-    let name = object.class().text(layout::TYPE_NAME);
-    if is_value(result) {
-        let text = result.repr().map_or_else(|_| String::new(), |text| text.to_string());
-        return format!("{name} {text}");
+    let name = described::class(object);
+    if let Some(value) = described::value(result) {
+        return format!("{name} {value}");
     }
     // An instance of a class of ctypes.
     let bytes = super::content(object, 0, object.word(layout::CDATA_SIZE) as usize);
     format!("{name} {bytes:02x?}")
-}
-
-/// Whether a result is a value of one of Python's own types.
-fn is_value(result: &Bound<'_, PyAny>) -> bool {
-    result.is_none()
-        || result.is_exact_instance_of::<PyInt>()
-        || result.is_exact_instance_of::<PyBool>()
-        || result.is_exact_instance_of::<PyFloat>()
-        || result.is_exact_instance_of::<PyBytes>()
-        || result.is_exact_instance_of::<PyString>()
 }
 
 /// A host that is the machine but for foreign calls, which it only notes, and
