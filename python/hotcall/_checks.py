@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 from hotcall import _api
+from hotcall._facts import counted
 
 _PROCESS = os.getpid()
 """The process that is checked: neither its children nor what they inherit is shown."""
@@ -28,7 +29,7 @@ class Difference:
 
     def __str__(self) -> str:
         """One line."""
-        return f"{self.function}, {self.what}: {self.how} ({self.count} calls)"
+        return f"{self.function}, {self.what}: {self.how} ({counted(self.count, 'call')})"
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,11 @@ class Checks:
     """Calls in stubs that were checked."""
     interpreter: int
     """Calls in the interpreter that were checked."""
+    by_ctypes: tuple[tuple[str, int], ...]
+    """Calls that ctypes made: the name of the refusal, or ``cold`` for those of functions that
+    were not warm yet, and how many."""
     unchecked: tuple[tuple[str, int], ...]
-    """Why others were not, and how many. Cold calls are not among them: ctypes makes these."""
+    """Why others were not checked, and how many."""
     differences: tuple[Difference, ...]
     """What differs from ctypes; empty if all is well."""
 
@@ -50,20 +54,45 @@ class Checks:
         """A paragraph for people."""
         if not self.checking:
             return "calls are not checked"
-        count = len(self.differences)
-        verdict = {0: "no difference", 1: "1 DIFFERENCE"}.get(count, f"{count} DIFFERENCES")
-        lines = [
-            f"hotcall: {verdict} to ctypes in {self.stub} calls of stubs"
-            f" and {self.interpreter} of the interpreter"
-        ]
-        if not self.stub + self.interpreter:
-            lines = [
-                "hotcall: nothing was checked: no warm function was called in this process"
-                " (its children are not counted)"
-            ]
+        checked = self.stub + self.interpreter
+        lines = [f"hotcall: {self._verdict() if checked else self._why_nothing()}"]
         lines += [f"  {difference}" for difference in self.differences]
-        lines += [f"  not checked, {calls} calls: {reason}" for reason, calls in self.unchecked]
+        others = list(self.unchecked)
+        if checked or others:
+            others += [
+                (f"ctypes made {'it' if calls == 1 else 'them'}, {_why(name)}", calls)
+                for name, calls in self.by_ctypes
+            ]
+        lines += [f"  not checked, {counted(calls, 'call')}: {reason}" for reason, calls in others]
         return "\n".join(lines)
+
+    def _verdict(self) -> str:
+        """What came of the calls that were checked."""
+        count = len(self.differences)
+        found = {0: "no difference", 1: "1 DIFFERENCE"}.get(count, f"{count} DIFFERENCES")
+        stub = counted(self.stub, "call")
+        return f"{found} to ctypes in {stub} of stubs and {self.interpreter} of the interpreter"
+
+    def _why_nothing(self) -> str:
+        """Why no call was checked."""
+        count = sum(calls for _, calls in self.by_ctypes)
+        if self.unchecked:
+            return "nothing was checked"
+        if not count:
+            return (
+                "nothing was checked: no foreign function was called in this process"
+                " (its children are not counted)"
+            )
+        reasons = [f"{calls} {_why(name)}" for name, calls in self.by_ctypes]
+        if len(reasons) == 1:
+            reasons = [_why(self.by_ctypes[0][0])]
+        made = "the only call" if count == 1 else f"all {count} calls"
+        return f"nothing was checked: ctypes made {made} ({', '.join(reasons)})"
+
+
+def _why(name: str) -> str:
+    """Why ctypes made calls, in words."""
+    return "not warm yet" if name == "cold" else name
 
 
 def checks() -> Checks:
@@ -75,14 +104,15 @@ def checks() -> Checks:
     is compared. Then the call is made, once.
     """
     if _api._native is None or _api.status().off:
-        return Checks(False, 0, 0, (), ())
+        return Checks(False, 0, 0, (), (), ())
     native = _api._native.checked()
     if not native["checking"]:
-        return Checks(False, 0, 0, (), ())
+        return Checks(False, 0, 0, (), (), ())
     return Checks(
         checking=True,
         stub=native["checked"][0],
         interpreter=native["checked"][1],
+        by_ctypes=tuple((name, count) for name, count in native["by_ctypes"]),
         unchecked=tuple((reason, count) for reason, count in native["unchecked"]),
         differences=tuple(Difference(*difference) for difference in native["differences"]),
     )

@@ -15,6 +15,11 @@ hold it.
 """
 
 
+def counted(number: object, noun: str) -> str:
+    """A number of things, in words: ``1 call``, ``2 calls``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True)
 class Shape:
     """One shape of arguments that was compiled for a function."""
@@ -43,7 +48,7 @@ class Refusal:
 
     def __str__(self) -> str:
         """Name, advice, and the count if there is one."""
-        times = f" ({self.count} calls)" if self.count else ""
+        times = f" ({counted(self.count, 'call')})" if self.count else ""
         return f"{self.name}: {self.advice}{times}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from hotcall import _report
+from hotcall import _facts, _report
 from hotcall._report import COLUMNS, MAKERS, MEASURED, Report, Timed, row, share, span, totals
 
 _COLORS = {"stub": "#2a7", "interpreter": "#e9a227", "ctypes": "#c44"}
@@ -50,14 +50,13 @@ def _items(lines: Iterable[str]) -> str:
 
 
 def _summary(report: Report) -> list[str]:
-    made, stats = totals(report), report.stats
+    made = totals(report)
     lines = [
-        f"{sum(made)} calls of {len(report.functions)} foreign functions"
-        f" in {report.seconds:.2f} s, {share(made[0], sum(made))} of them in stubs"
+        f"{_report.extent(report)} in {report.seconds:.2f} s,"
+        f" {share(made[0], sum(made))} of them in stubs"
         if sum(made) or not report.timed
         else _report.NO_CALLS,
-        f"code memory: {stats['code_bytes']} bytes in {stats['stubs']} stubs,"
-        f" of {stats['code_capacity']} that there may be",
+        _report.memory(report),
         *str(report.status).splitlines(),
     ]
     return [f"<ul>{_items(lines)}</ul>"]
@@ -151,7 +150,8 @@ def _over_time(report: Report) -> list[str]:
     )
     out.append("</svg>")
     heading = "<h2>Calls over time</h2>"
-    heading += f"<p>At most {most} calls in {span(report.bucket_seconds * 1e9)}.</p>"
+    calls = _facts.counted(most, "call")
+    heading += f"<p>At most {calls} in {span(report.bucket_seconds * 1e9)}.</p>"
     return [heading, _key(_COLORS), "".join(out)]
 
 

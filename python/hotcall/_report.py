@@ -158,6 +158,12 @@ def totals(report: Report) -> tuple[int, ...]:
     return tuple(sum(one.calls[at] for one in report.functions) for at in range(len(MAKERS)))
 
 
+def extent(report: Report) -> str:
+    """How many calls of how many functions were made."""
+    functions = _facts.counted(len(report.functions), "foreign function")
+    return f"{_facts.counted(sum(totals(report)), 'call')} of {functions}"
+
+
 def row(one: Timed) -> list[str]:
     """The cells of a function's row, as in ``COLUMNS``."""
     known = one.calls[0] + one.calls[1]
@@ -205,7 +211,7 @@ def _head(report: Report) -> list[str]:
         f"{count} by {maker}s" if maker == "stub" else f"{count} by {'the ' * (at == 1)}{maker}"
         for at, (maker, count) in enumerate(zip(MAKERS, made, strict=True))
     )
-    lines = [f"hotcall: {sum(made)} calls of {len(report.functions)} foreign functions: {calls}"]
+    lines = [f"hotcall: {extent(report)}: {calls}"]
     if report.timed and not sum(made):
         lines = [f"hotcall: {NO_CALLS}"]
     if report.status.stubs_off:
@@ -253,21 +259,26 @@ def gil(report: Report) -> list[str]:
     lines = [f"{policy}: {', '.join(names)}" for policy, names in sorted(by_policy.items())]
     stats = report.stats
     lines.append(
-        f"taken away while lent {stats['thefts']} times, others given a chance"
-        f" {stats['yields']} times, functions that no longer lend it: {stats['demotions']}"
+        f"taken away while lent {_facts.counted(stats['thefts'], 'time')}, others given a chance"
+        f" {_facts.counted(stats['yields'], 'time')}, functions that no longer lend it:"
+        f" {stats['demotions']}"
     )
     if report.status.lending_off:
         lines.append(f"not lent: {report.status.lending_off}")
     return lines
 
 
-def _tail(report: Report) -> list[str]:
+def memory(report: Report) -> str:
+    """How much code there is, and how much there may be."""
     stats = report.stats
+    code = _facts.counted(stats["code_bytes"], "byte")
+    stubs = _facts.counted(stats["stubs"], "stub")
+    return f"code memory: {code} in {stubs}, of {stats['code_capacity']} that there may be"
+
+
+def _tail(report: Report) -> list[str]:
     lines = ["", *(f"GIL, {line}" for line in gil(report))]
-    lines.append(
-        f"code memory: {stats['code_bytes']} bytes in {stats['stubs']} stubs,"
-        f" of {stats['code_capacity']} that there may be"
-    )
+    lines.append(memory(report))
     if report.timed:
         lines.append("")
         lines += textwrap.wrap(MEASURED, 100)

@@ -38,8 +38,9 @@ use crate::helpers::keeping_errno;
 use crate::hook;
 use crate::layout::{CDATA_POINTER, MEMORY_WORD};
 use crate::parameters;
-use crate::profile::{MAKERS, Maker, Timing};
+use crate::profile::{self, MAKERS, Maker, Timing};
 use crate::raw::{Object, Owned};
+use crate::refusals;
 use crate::rules::{self, Frame, Made, Unmade};
 use crate::runtime::{CallSite, Runtime};
 use crate::symbols;
@@ -47,13 +48,18 @@ use crate::symbols;
 /// Why a call is not checked.
 pub(crate) type Reason = &'static str;
 
-const REFUSED: Reason = "ctypes makes the call";
+const REFUSED: Reason = "ctypes had to make the call that it is compared with";
+const NEW_CLASS: Reason = "the class of an argument is a new one";
+const MEANWHILE: Reason = "it was declared anew meanwhile";
 const RUNS_CODE: Reason = "Python code runs for an argument; what it gives is checked";
 const CHECKS_RESULTS: Reason = "its class calls Python code for each result";
 const FINALISES: Reason = "its class, or that of its results, has a finaliser";
 const PARAMETERS: Reason = "its arguments are named by parameter flags";
 const KEYWORDS: Reason = "it has keyword arguments";
 const NO_SHADOW: Reason = "no function of its class can be made";
+
+/// Why ctypes makes a call for which there is no refusal.
+const COLD: &str = "cold";
 
 /// Where a difference was found: the function, and what of its calls differs.
 pub(crate) type Where = (String, String);
@@ -63,7 +69,9 @@ pub(crate) type Where = (String, String);
 pub(crate) struct Found {
     /// Calls that were checked, by who makes them.
     pub(crate) checked: [u64; MAKERS],
-    /// Calls that were not, by the reason.
+    /// Calls that ctypes made, by the name of the refusal, or [`COLD`].
+    pub(crate) by_ctypes: BTreeMap<&'static str, u64>,
+    /// Calls that were not checked for other reasons.
     pub(crate) unchecked: BTreeMap<Reason, u64>,
     /// Differences: how the first one looks, and in how many calls there is one.
     pub(crate) differences: BTreeMap<Where, (String, u64)>,
@@ -99,24 +107,33 @@ impl Checks {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a call that is about to be made. `kwnames` is null, or the names
+    /// Checks a call that is about to be made, and notes what came of it. `kwnames` is null, or the names
     /// of keyword arguments, or for `errcheck` the tuple of arguments.
     pub(crate) fn call(&self, runtime: &Runtime, site: &Arc<CallSite>, call: &Frame<u64>) {
         let outcome = keeping_errno(|| self.try_call(runtime, site, call));
-        let mut found = self.found();
-        match outcome {
-            Err(reason) => *found.unchecked.entry(reason).or_default() += 1,
-            Ok(Compared { maker, difference }) => {
-                found.checked[maker as usize] += 1;
-                if let Some(Difference { what, how }) = difference {
-                    drop(found);
-                    // SAFETY: the function that is being called.
-                    let name = named(unsafe { Object::at(call.this) });
-                    found = self.found();
-                    found.differences.entry((name, what)).or_insert((how, 0)).1 += 1;
-                }
-            }
+        profile::checked(outcome.as_ref().map(drop).map_err(|reason| *reason));
+        let Ok(Compared { maker, difference }) = outcome else { return };
+        self.found().checked[maker as usize] += 1;
+        if let Some(Difference { what, how }) = difference {
+            // SAFETY: the function that is being called.
+            let name = named(unsafe { Object::at(call.this) });
+            self.found().differences.entry((name, what)).or_insert((how, 0)).1 += 1;
         }
+    }
+
+    /// Counts a call that has ended, unless it was checked.
+    pub(crate) fn count(&self, call: &profile::Frame) {
+        let mut found = self.found();
+        let count = match call.check {
+            Some(Ok(())) => return,
+            _ if call.maker == Maker::Ctypes => {
+                let why = call.refusal.map_or(COLD, |refusal| refusal.name);
+                found.by_ctypes.entry(why).or_default()
+            }
+            Some(Err(reason)) => found.unchecked.entry(reason).or_default(),
+            None => found.unchecked.entry(MEANWHILE).or_default(),
+        };
+        *count += 1;
     }
 
     fn try_call(
@@ -220,10 +237,12 @@ fn dry_run(
     // SAFETY: as for the interpreter; the foreign function is not called.
     let mut host = unsafe { Dry::new() };
     let mut live = Live { host: &mut host };
-    match rules::call(&mut live, &runtime.known, declaration, site.gil.get(), *frame) {
+    let policy = enter::make_ready(runtime, declaration, site.gil.get());
+    match rules::call(&mut live, &runtime.known, declaration, policy, *frame) {
         Ok(Made::Here(0)) => drop(PyErr::take(py)),
         Ok(Made::Here(result)) => drop(Owned::from_new(result)),
         Ok(Made::Elsewhere(_)) | Err(Unmade::Lacks(_)) => return Err(RUNS_CODE),
+        Err(Unmade::Refused(refusals::NEW_CLASS)) => return Err(NEW_CLASS),
         Err(Unmade::Refused(_)) => return Err(REFUSED),
     }
     host.signature().ok_or(REFUSED)
@@ -284,7 +303,7 @@ fn by_entry(py: Python<'_>, entry: Vectorcall, frame: &Frame<u64>) -> (Outcome, 
     let timing = Timing::start();
     // SAFETY: the entry of the function, and the arguments of the call.
     let result = unsafe { entry(frame.this, frame.args, frame.nargsf, 0) };
-    let maker = timing.maker();
+    let maker = timing.stop().0.maker;
     (Owned::from_new(result).ok_or_else(|| PyErr::fetch(py)), maker)
 }
 

@@ -34,7 +34,9 @@ use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER, MEMORY_WORD};
 use crate::levels;
 use crate::parameters::{self, Parameters};
+use crate::profile;
 use crate::raw::{Bag, Object, Owned};
+use crate::refusals;
 use crate::runtime::runtime;
 use crate::stand_in;
 
@@ -381,6 +383,9 @@ impl Behind {
     /// Has ctypes make the relay's call; none with an exception set.
     fn leave_to_ctypes(self, items: &[u64], bag: &mut Bag) -> Option<Owned> {
         if let Some(runtime) = runtime() {
+            if runtime.is_watched() {
+                profile::refused(refusals::VALUE);
+            }
             runtime.count_ctypes();
         }
         let tuple = bag.hold(parameters::tuple_of(items)?).address();

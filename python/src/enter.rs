@@ -265,6 +265,18 @@ fn newer_entry(site: &CallSite, this: u64) -> Option<Vectorcall> {
     (entry as usize != style.generic() as usize).then_some(entry)
 }
 
+/// Readies this thread for a call by the rules, with what they find of the thread; gives
+/// the policy that the call has where this one is usual.
+pub(crate) fn make_ready(runtime: &Runtime, declaration: &Declaration, usual: Policy) -> Policy {
+    if declaration.use_errno {
+        errno::keep(&runtime.known);
+    }
+    match usual {
+        Policy::Lend if !runtime.may_lend() => Policy::Release,
+        _ => usual,
+    }
+}
+
 /// Makes the call by the rules, or says why ctypes makes it.
 fn attempt(
     runtime: &Runtime,
@@ -272,15 +284,9 @@ fn attempt(
     declaration: &Declaration,
     call: &Frame<u64>,
 ) -> Result<u64, Unmade> {
-    if declaration.use_errno {
-        errno::keep(&runtime.known);
-    }
     let plan = site.site.plan();
     let usual = site.gil.get();
-    let policy = match usual {
-        Policy::Lend if !runtime.may_lend() => Policy::Release,
-        _ => usual,
-    };
+    let policy = make_ready(runtime, declaration, usual);
     let outcome = match plan {
         Plan::Decline => {
             let refusal = site.site.last_refusal();

@@ -1,5 +1,6 @@
 //! Times calls, by the foreign function that they call: how long it ran, how
-//! long the way there and back took, and who made the call.
+//! long the way there and back took, and who made the call. Who that was is also
+//! asked for where calls are checked.
 //!
 //! A call is timed from where CPython enters hotcall to its result, and the
 //! foreign function within it, where the rules call it, live or in a stub. Of
@@ -18,6 +19,7 @@ use std::time::Instant;
 
 use hotcall_tracer::{BuildWordHasher, Effect, Entry, Helper, Refusal};
 
+use crate::compare;
 use crate::hook;
 use crate::raw::Object;
 use crate::runtime::CallSite;
@@ -44,17 +46,20 @@ pub(crate) const MAKERS: usize = 3;
 
 /// A call that is being made by this thread.
 #[derive(Clone, Copy, Debug)]
-struct Frame {
+pub(crate) struct Frame {
     started: u64,
     begun: u64,
     /// Nanoseconds that the foreign function took.
     inside: u64,
-    maker: Maker,
-    refusal: Option<Refusal>,
+    pub(crate) maker: Maker,
+    /// Why ctypes makes it, if it is not cold.
+    pub(crate) refusal: Option<Refusal>,
+    /// What came of its check, or why there was none; none if nobody asked.
+    pub(crate) check: Option<Result<(), compare::Reason>>,
 }
 
 const NO_FRAME: Frame =
-    Frame { started: 0, begun: 0, inside: 0, maker: Maker::Stub, refusal: None };
+    Frame { started: 0, begun: 0, inside: 0, maker: Maker::Stub, refusal: None, check: None };
 
 thread_local! {
     /// The innermost call of this thread; without a destructor.
@@ -143,27 +148,32 @@ pub(crate) fn refused(refusal: Refusal) {
     CURRENT.set(Frame { refusal: Some(refusal), ..CURRENT.get() });
 }
 
-/// A call that is being timed. Dropped before its end, by a thread that is
+/// Notes what came of the check of the call at hand. That of a relay, which is part of
+/// the call, comes second and says nothing of the whole.
+pub(crate) fn checked(outcome: Result<(), compare::Reason>) {
+    let frame = CURRENT.get();
+    CURRENT.set(Frame { check: frame.check.or(Some(outcome)), ..frame });
+}
+
+/// A call of which notes are taken. Dropped before its end, by a thread that is
 /// unwound, it is as if it had not been.
 pub(crate) struct Timing {
     outer: Frame,
 }
 
 impl Timing {
-    /// A call begins.
+    /// Notes are for this call from now on.
     pub(crate) fn start() -> Timing {
-        let outer = CURRENT.replace(NO_FRAME);
-        CURRENT.set(Frame { started: now(), ..NO_FRAME });
-        Timing { outer }
+        Timing { outer: CURRENT.replace(NO_FRAME) }
     }
 
-    /// Who made the call, which has ended.
-    pub(crate) fn maker(self) -> Maker {
-        CURRENT.get().maker
+    /// The call begins.
+    pub(crate) fn begin(&self) {
+        CURRENT.set(Frame { started: now(), ..CURRENT.get() });
     }
 
     /// It has ended: gives what was noted, and the nanoseconds it took.
-    fn stop(self) -> (Frame, u64) {
+    pub(crate) fn stop(self) -> (Frame, u64) {
         let time = now();
         let frame = CURRENT.get();
         (frame, time.saturating_sub(frame.started))
@@ -180,6 +190,7 @@ impl Drop for Timing {
 fn measure_cost() -> Cost {
     let once = || {
         let timing = Timing::start();
+        timing.begin();
         // SAFETY: helpers without words.
         unsafe { begin() };
         // SAFETY: as above.
@@ -205,15 +216,14 @@ impl Profile {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A call of `function`, which calls `target`, has ended.
+    /// A call of `function`, which calls `target`, has ended after so many nanoseconds.
     pub(crate) fn add(
         &self,
-        timing: Timing,
+        (frame, whole): (&Frame, u64),
         function: Object,
         target: u64,
         site: Option<&Arc<CallSite>>,
     ) {
-        let (frame, whole) = timing.stop();
         let mut state = self.state();
         if !state.records.contains_key(&target) {
             drop(state);
@@ -229,7 +239,7 @@ impl Profile {
         if let Some(site) = site {
             record.site = Arc::downgrade(site);
         }
-        record.add(&frame, whole.saturating_sub(self.cost.whole), self.cost.inside);
+        record.add(frame, whole.saturating_sub(self.cost.whole), self.cost.inside);
         timeline.add(now(), frame.maker);
     }
 

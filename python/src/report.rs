@@ -1,6 +1,7 @@
 //! What users are shown: the tier, shapes, guards and refusals of a function,
 //! its traces and code, and the figures of the process, as plain Python data.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hotcall_asm::Stub;
@@ -176,15 +177,17 @@ fn timed<'py>(py: Python<'py>, target: u64, record: &Record) -> PyResult<Bound<'
 }
 
 /// What came of the calls that were checked: whether they are, how many of each
-/// maker were, why others were not, and the differences.
+/// maker were, how many ctypes made and why, why others were not, and the differences.
 pub(crate) fn checked<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'py, PyDict>> {
     let all = PyDict::new(py);
     all.set_item("checking", runtime.checks.is_some())?;
     let Some(checks) = &runtime.checks else { return Ok(all) };
     let found = checks.found();
     let checked = found.checked;
-    let unchecked: Vec<(&str, u64)> =
-        found.unchecked.iter().map(|(reason, count)| (*reason, *count)).collect();
+    let listed = |counts: &BTreeMap<&'static str, u64>| -> Vec<(&'static str, u64)> {
+        counts.iter().map(|(why, count)| (*why, *count)).collect()
+    };
+    let (by_ctypes, unchecked) = (listed(&found.by_ctypes), listed(&found.unchecked));
     let differences: Vec<(String, String, String, u64)> = found
         .differences
         .iter()
@@ -192,6 +195,7 @@ pub(crate) fn checked<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound
         .collect();
     drop(found);
     all.set_item("checked", checked)?;
+    all.set_item("by_ctypes", by_ctypes)?;
     all.set_item("unchecked", unchecked)?;
     all.set_item("differences", differences)?;
     Ok(all)

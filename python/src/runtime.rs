@@ -141,9 +141,9 @@ impl Runtime {
     }
 
     /// Notes that ctypes makes so many calls of a function, unless it is forgotten.
-    /// While calls are counted or timed it is looked up each time, for the refusal.
+    /// While calls are counted or watched it is looked up each time, for the refusal.
     pub(crate) fn decline(&self, function: u64, calls: u32) {
-        if !self.options.count && self.profile.is_none() {
+        if !self.options.count && !self.is_watched() {
             heat::decline(function, calls);
         }
     }

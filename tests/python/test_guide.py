@@ -85,6 +85,39 @@ def test_what_can_be_observed():
     assert sys.version_info >= (3, 13) or signature is None
 
 
+CALLS = """if True:
+    import ctypes, hotcall.auto
+    labs = ctypes.CDLL(None).labs
+    labs.argtypes = [ctypes.c_long]
+    for number in range(1000):
+        labs(number)
+        if number > 900:
+            try:
+                labs("text")
+            except ctypes.ArgumentError:
+                pass
+"""
+
+LONG_DOUBLES = """if True:
+    import ctypes, hotcall.auto
+    fabsl = ctypes.CDLL(None).fabsl
+    fabsl.argtypes, fabsl.restype = [ctypes.c_longdouble], ctypes.c_longdouble
+    for number in range(1000):
+        fabsl(-3.0)
+"""
+
+
+@pytest.mark.stubs
+def test_samples_of_checks():
+    """`running.md`: what is shown is what such programs show."""
+    text = (GUIDE / "running.md").read_text()
+    samples = re.findall(r"```\n(hotcall: (?:no|nothing) .*?)\n```", text, re.DOTALL)
+    assert len(samples) == 2
+    for code, sample in zip([CALLS, LONG_DOUBLES], samples, strict=True):
+        done = python(code + "    print(hotcall.checks())", setting="check=1")
+        assert done.stdout.rstrip("\n") == sample, done.stderr
+
+
 def test_the_options_and_their_ranges():
     """What stands in the tables as the least and the most is accepted, and what is beyond is not."""
     for page in (GUIDE / "options.md", ROOT / "README.md"):

@@ -1,4 +1,4 @@
-"""Programs whose calls are timed or checked do as they do without it."""
+"""Programs whose calls are timed or checked do as they do without it, and every call is counted."""
 
 import re
 
@@ -70,6 +70,15 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 print(raised == seen, raised - seen)
 """
 
+LONG_DOUBLE = """
+import ctypes
+fabsl = ctypes.CDLL(None).fabsl
+fabsl.argtypes, fabsl.restype = [ctypes.c_longdouble], ctypes.c_longdouble
+for number in range(1000):
+    fabsl(-3.0)
+"""
+
+
 @pytest.mark.parametrize("option", [REPORT, CHECK, REPORT + CHECK])
 def test_exceptions_are_those_of_the_program(option, tmp_path):
     plain = compare_with(option, FAILING, cwd=tmp_path)
@@ -125,3 +134,102 @@ for restype in [ctypes.c_int8, ctypes.c_uint64, ctypes.c_double, ctypes.c_char, 
         line = rf"^  {name}, result: ctypes gives ({text}), hotcall ({text}) \(288 calls\)$"
         found = re.search(line, done.stderr, re.M)
         assert found and found[1] != found[2], (name, done.stderr)
+
+
+def checked(code, cwd, *options):
+    """Runs a checked program, and gives the lines that are shown at the end."""
+    done = run("-m", "hotcall", "--check", *options, "-c", code, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stderr.strip().splitlines()
+
+
+def test_calls_that_ctypes_makes_are_counted(tmp_path):
+    assert checked(LONG_DOUBLE, tmp_path) == [
+        "hotcall: nothing was checked: ctypes made all 1000 calls (12 not warm yet, 988 long-double)"
+    ]
+    assert checked("import ctypes\nctypes.CDLL(None).abs(-3)", tmp_path) == [
+        "hotcall: nothing was checked: ctypes made the only call (not warm yet)"
+    ]
+    assert checked("", tmp_path) == [
+        "hotcall: nothing was checked: no foreign function was called in this process (its children are not counted)"
+    ]
+
+
+TALLY = """
+found = hotcall.checks()
+rest = sum(count for _, count in found.unchecked + found.by_ctypes)
+print(calls, rest, rest + found.stub + found.interpreter)
+"""
+
+
+def test_each_call_is_counted_once(tmp_path):
+    """Also those with keywords, with errcheck, of built-in functions, and refused ones."""
+    code = f"""
+import ctypes, hotcall
+lib = ctypes.CDLL({LIBRARY!r})
+labs = ctypes.CDLL(None).labs
+labs.argtypes = [ctypes.c_long]
+labs.errcheck = lambda result, function, arguments: result
+nameless = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(("add_one", lib))
+bound = hotcall.bind(lib.add_one)
+calls = 0
+for number in range(200):
+    labs(-number)
+    bound(number)
+    nameless(number)
+    calls += 3
+    for wrong in [lambda: labs("text"), lambda: bound(1.5), lambda: nameless(1, what=2)]:
+        if number % 3 == 0:
+            calls += 1
+            try:
+                wrong()
+            except (ctypes.ArgumentError, TypeError):
+                pass
+"""
+    done = run("-m", "hotcall", "--check", "-o", "threshold=16", "-c", code + TALLY, cwd=tmp_path)
+    calls, _, counted = done.stdout.split()
+    assert calls == counted, done.stderr
+    assert "not checked, 6 calls: ctypes made them, not warm yet" in done.stderr
+    assert re.search(r"not checked, \d+ calls: ctypes made them, argument-value", done.stderr)
+    assert re.search(r"not checked, \d+ calls: ctypes made them, keyword-arguments", done.stderr)
+
+
+def test_calls_with_detours_are_counted_once(tmp_path):
+    """They are not checked themselves, but what a detour leads to is."""
+    code = f"""
+import ctypes, hotcall
+class Converting:
+    @staticmethod
+    def from_param(value):
+        if value < 0:
+            raise ValueError(value)
+        return ctypes.c_int(value)
+add_one = ctypes.CDLL({LIBRARY!r}).add_one
+add_one.argtypes = [Converting]
+calls = 0
+for number in range(200):
+    add_one(number)
+    calls += 1
+    if number % 3 == 0:
+        calls += 1
+        try:
+            add_one(-1)
+        except ctypes.ArgumentError:
+            pass
+"""
+    done = run("-m", "hotcall", "--check", "-o", "threshold=16", "-c", code + TALLY, cwd=tmp_path)
+    calls, rest, counted = map(int, done.stdout.split())
+    assert calls == rest and counted > calls + 150, done.stderr
+    assert "Python code runs for an argument" in done.stderr and "argument-value" in done.stderr
+
+
+def test_numbers_of_one_are_singular(tmp_path):
+    once = "import ctypes\nabs = ctypes.CDLL(None).abs\nabs(-3)\n"
+    done = run("-m", "hotcall", "--report", "--html", "page.html", "-c", once, cwd=tmp_path)
+    for text in [done.stderr, (tmp_path / "page.html").read_text()]:
+        assert "1 call of 1 foreign function" in text and not re.search(r"\b1 (calls|functions|times|stubs|bytes)\b", text)
+    code = once + "abs.argtypes = [ctypes.c_int]\nfor number in range(99):\n    abs(number)\n"
+    code += "try:\n    abs('text')\nexcept ctypes.ArgumentError:\n    pass\n"
+    done = run("-m", "hotcall", "--check", "--report", "-o", "threshold=8", "-c", code, cwd=tmp_path)
+    assert "not checked, 1 call: ctypes made it, argument-value" in done.stderr
+    assert "(1 call)" in done.stderr and not re.search(r"\b1 (calls|functions|times|stubs|bytes)\b", done.stderr)

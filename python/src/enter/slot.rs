@@ -23,7 +23,7 @@ pub(crate) unsafe extern "C-unwind" fn tp_call(this: u64, args: u64, kwargs: u64
         return unsafe { hook::ctypes_call()(this, args, kwargs) };
     };
     match runtime.is_watched() {
-        true => watch::timed(runtime, this, || call_slot(runtime, this, args, kwargs)),
+        true => watch::noted(runtime, this, || (), |()| call_slot(runtime, this, args, kwargs)),
         false => call_slot(runtime, this, args, kwargs),
     }
 }
@@ -65,10 +65,12 @@ fn entry_in_slot(runtime: &Runtime, this: u64, args: u64) -> Option<(Vectorcall,
     if !runtime.is_warm(this) {
         return None;
     }
-    if runtime.checks.is_some() {
-        // It may run other threads: the entry is looked up behind it.
-        watch::check_warm(runtime, this, args);
+    let (entry, style) = warm_entry(runtime, this)?;
+    if runtime.checks.is_none() {
+        return Some((entry, style));
     }
+    watch::check_in_slot(runtime, this, args, style);
+    // Checking may have run other threads: the entry is looked up behind it.
     warm_entry(runtime, this)
 }
 

@@ -1,5 +1,5 @@
 //! Watches calls: where they are timed or checked, functions keep this entry,
-//! which goes on to their newest stub.
+//! which goes on to their newest stub, and notes are taken of each call.
 //!
 //! # Safety
 //! As for `enter`.
@@ -7,29 +7,40 @@
 #![allow(unsafe_code, reason = "is called by CPython with raw objects")]
 
 use super::slot::items;
-use super::{Style, entry_of, warm_entry};
+use super::{Style, entry_of};
 use crate::detour;
-use crate::enter::Vectorcall;
 use crate::layout::{CDATA_POINTER, MEMORY_WORD};
 use crate::profile::Timing;
 use crate::raw::Object;
 use crate::rules::Frame;
 use crate::runtime::{Runtime, runtime};
 
-/// Makes a call of `this` by `call`, and times it if calls are timed. The calls
-/// of relays are parts of others.
-pub(super) fn timed(runtime: &Runtime, this: u64, call: impl FnOnce() -> u64) -> u64 {
-    let Some(profile) = &runtime.profile else { return call() };
+/// Makes a call of `this` by `call`, with what `prepare` gives, and takes notes of it.
+/// The calls of relays are parts of others.
+pub(super) fn noted<T>(
+    runtime: &Runtime,
+    this: u64,
+    prepare: impl FnOnce() -> T,
+    call: impl FnOnce(T) -> u64,
+) -> u64 {
     // SAFETY: the function object that is being called.
     let function = unsafe { Object::at(this) };
     if detour::is_relay(function) {
-        return call();
+        return call(prepare());
     }
-    let target = function.object(CDATA_POINTER).map_or(0, |memory| memory.word(MEMORY_WORD));
     let timing = Timing::start();
-    let result = call();
-    // The caller holds the function: it is alive.
-    profile.add(timing, function, target, runtime.site(this).as_ref());
+    let prepared = prepare();
+    let target = function.object(CDATA_POINTER).map_or(0, |memory| memory.word(MEMORY_WORD));
+    timing.begin();
+    let result = call(prepared);
+    let (frame, whole) = timing.stop();
+    if let Some(checks) = &runtime.checks {
+        checks.count(&frame);
+    }
+    if let Some(profile) = &runtime.profile {
+        // The caller holds the function: it is alive.
+        profile.add((&frame, whole), function, target, runtime.site(this).as_ref());
+    }
     result
 }
 
@@ -45,12 +56,10 @@ pub(super) fn check(runtime: &Runtime, call: &Frame<u64>) {
 }
 
 /// Checks a call that came through the call slot, with its tuple of arguments.
-pub(super) fn check_warm(runtime: &Runtime, this: u64, tuple: u64) {
-    if let Some((_, style)) = warm_entry(runtime, this) {
-        let kwnames = if style == Style::Tuple { tuple } else { 0 };
-        let (args, nargsf) = items(&runtime.known, tuple);
-        check(runtime, &Frame { this, args, nargsf, kwnames });
-    }
+pub(super) fn check_in_slot(runtime: &Runtime, this: u64, tuple: u64, style: Style) {
+    let kwnames = if style == Style::Tuple { tuple } else { 0 };
+    let (args, nargsf) = items(&runtime.known, tuple);
+    check(runtime, &Frame { this, args, nargsf, kwnames });
 }
 
 /// The entry of functions whose calls are watched.
@@ -60,18 +69,16 @@ pub(super) unsafe extern "C-unwind" fn watched(
     nargsf: u64,
     kwnames: u64,
 ) -> u64 {
-    if let Some(runtime) = runtime() {
-        check(runtime, &Frame { this, args, nargsf, kwnames });
-    }
-    // Checking may have run other threads: the site is looked up behind it.
-    let site = runtime().and_then(|runtime| Some((runtime, runtime.site(this)?)));
-    let Some((runtime, site)) = site else {
-        let generic: Vectorcall = Style::Vectorcall.generic();
+    let generic = Style::Vectorcall.generic();
+    let Some(runtime) = runtime() else {
         // SAFETY: the arguments of this call.
         return unsafe { generic(this, args, nargsf, kwnames) };
     };
-    let entry = entry_of(&site);
-    drop(site);
+    let prepare = || {
+        check(runtime, &Frame { this, args, nargsf, kwnames });
+        // Checking may have run other threads: the site is looked up behind it.
+        runtime.site(this).map_or(generic, |site| entry_of(&site))
+    };
     // SAFETY: the arguments of this call; stubs are never freed.
-    timed(runtime, this, || unsafe { entry(this, args, nargsf, kwnames) })
+    noted(runtime, this, prepare, |entry| unsafe { entry(this, args, nargsf, kwnames) })
 }

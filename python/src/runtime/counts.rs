@@ -16,7 +16,7 @@ impl Runtime {
 
     /// Counts a refusal by its name, if calls are counted.
     pub(crate) fn count_refusal(&self, refusal: Refusal) {
-        if self.profile.is_some() {
+        if self.is_watched() {
             profile::refused(refusal);
         }
         if self.options.count {
