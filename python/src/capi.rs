@@ -51,6 +51,7 @@ unsafe extern "C-unwind" {
     pub(crate) fn PyObject_ClearWeakRefs(object: u64);
     pub(crate) fn PyObject_GC_Track(object: u64);
     pub(crate) fn PyObject_GC_UnTrack(object: u64);
+    pub(crate) fn PyObject_Free(memory: u64);
     pub(crate) fn PyObject_GetAttr(object: u64, name: u64) -> u64;
     pub(crate) fn PyType_GenericAlloc(class: u64, items: isize) -> u64;
     pub(crate) fn PyCFunction_NewEx(definition: u64, this: u64, module: u64) -> u64;

@@ -80,6 +80,7 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
         places.extend(items::places(py)?);
         if data.adopts() {
             places.extend(constructors::places(py)?);
+            places.extend(instances::dying::places(py, data)?);
         }
         places.extend(instances::derived::places(py)?);
     }

@@ -1,7 +1,7 @@
 """How instances die that hotcall frees itself: derived classes, code that destructors run, long chains, and the end of the process."""
 
 import gc
-from ctypes import Structure, c_char_p, c_int, c_long, pointer, py_object, resize, sizeof
+from ctypes import Array, Structure, Union, _Pointer, _SimpleCData, c_char_p, c_int, c_long, pointer, py_object, resize, sizeof
 
 import pytest
 from conftest import compare, observe, python
@@ -120,6 +120,92 @@ def test_an_array_that_is_resized_while_it_is_sliced():
             del lists
             seen += slices
         return seen
+
+    compare(scenario)
+
+
+# Classes that live for a time, one after the other or all at once, with hotcall or while it is out.
+CLASSES = """if True:
+    import gc, sys
+    from ctypes import Structure, c_int
+    import hotcall
+    def one():
+        class Point(Structure):
+            _fields_ = [("x", c_int), ("y", c_int)]
+        class Outer(Structure):
+            _fields_ = [("point", Point), ("points", Point * 3)]
+        outer = Outer()
+        for kind in (Point, Outer, Point * 3):
+            for _ in range(60):
+                kind(), outer.point, outer.points
+            instances = [kind() for _ in range(40)]
+        return outer
+    def some(count, way):
+        hotcall.install()
+        if way == "one after the other":
+            for _ in range(count):
+                one(), gc.collect()
+        else:
+            kept = [one() for _ in range(count)]
+            if way == "while it is out":
+                hotcall.uninstall()
+            del kept
+            gc.collect()
+            hotcall.install()
+            one()
+        gc.collect()
+        return sys.getallocatedblocks()
+    some(20, WAY), some(20, WAY)
+    before = some(20, WAY)
+    print(some(600, WAY) - before)
+"""
+
+
+@pytest.mark.parametrize("way", ["one after the other", "all at once", "while it is out"])
+def test_what_is_kept_of_a_class_is_freed_with_it(way):
+    done = python(CLASSES.replace("WAY", repr(way)), setting=None, seconds=120)
+    assert abs(int(done.stdout)) < 1000, done
+
+
+def test_classes_of_all_metaclasses_die():
+    """Those whose metaclass derives from others, says when they die, keeps one of them alive, or is replaced."""
+
+    def scenario():
+        events, saved = [], []
+
+        class Loud(type(Structure)):
+            def __del__(cls):
+                events.append(("died", cls.__name__))
+                if cls.__name__ == "Saved0":
+                    saved.append(cls)
+
+        class Louder(Loud):
+            __slots__ = ()
+
+        class Plain(type):
+            pass
+
+        fields = {"_fields_": [("x", c_int), ("y", c_long)]}
+        kinds = {Structure: fields, Union: fields, Array: {"_type_": c_int, "_length_": 2}, _SimpleCData: {"_type_": "i"}}
+        kinds[_Pointer] = {"_type_": c_int}
+        quiet = [type(f"Quiet{number}", (type(kind),), {}) for number, kind in enumerate(kinds)]
+        for turn in range(3):
+            made = [Loud(f"Saved{turn}", (Structure,), fields), Louder(f"Further{turn}", (Structure,), fields)]
+            for (kind, members), metaclass in zip(kinds.items(), quiet, strict=True):
+                made.append(metaclass(f"Quiet{turn}", (kind,), members))
+            for cls in made:
+                for _ in range(60):
+                    cls()
+                instances = [cls() for _ in range(20)]
+                for other in (Louder, Loud, Plain, *quiet, type(cls)):
+                    outcome = observe(setattr, cls, "__class__", other)
+                    events.append((cls.__name__, other.__name__, outcome[:3]))
+                    events += [observe(lambda cls=cls: sizeof(cls())) for _ in range(20)]
+            del made, cls, instances
+            gc.collect()
+            for cls in saved:
+                events.append([look(cls()) for _ in range(40)])
+        return events
 
     compare(scenario)
 

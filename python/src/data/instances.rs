@@ -18,6 +18,7 @@
 
 mod dealloc;
 pub(super) mod derived;
+pub(super) mod dying;
 mod samples;
 
 use std::sync::atomic::{
@@ -75,7 +76,8 @@ const PATIENCE: u32 = 16;
 /// How many instances a class must have made where the values of attributes lie
 /// behind them: CPython makes less room for them from one to the next, up to 30.
 const SETTLED: u32 = 40;
-/// How often an entry of the table may change hands.
+/// How often an entry of the table may be taken from a class that lives: so many
+/// classes that share an entry do not take it from each other for ever.
 const CHANGES: u32 = 4;
 
 /// What CPython does itself.
@@ -104,6 +106,8 @@ fn stock() -> Option<&'static Stock> {
 /// An adopted class.
 struct Class {
     address: AtomicU64,
+    /// What dies with it.
+    witness: AtomicU64,
     /// The size of its instances' memory in bytes, and how many values these have.
     size: AtomicU64,
     length: AtomicU64,
@@ -125,6 +129,7 @@ struct Class {
 impl Entry for Class {
     const EMPTY: Class = Class {
         address: AtomicU64::new(0),
+        witness: AtomicU64::new(0),
         size: AtomicU64::new(0),
         length: AtomicU64::new(0),
         weak: AtomicU64::new(0),
@@ -169,7 +174,7 @@ pub(super) fn switch(on: bool) {
 pub(super) fn put_back(class: Object) {
     if let Some(stock) = stock().filter(|_| class.word(TYPE_DEALLOC) == ours()) {
         if let Some(place) = known(class) {
-            place.kept.free(function(stock.free));
+            place.kept.free(free_memory);
         }
         // SAFETY: what stood there.
         unsafe { class.set(TYPE_DEALLOC, stock.of_classes) };
@@ -192,22 +197,20 @@ pub(crate) fn adopt(class: Object) {
         return;
     }
     let place = known.unwrap_or_else(|| CLASSES.room(class.address()));
-    if known.is_some() {
-        // What was kept of a class that was at this address before: this one is of the same kind.
-        place.kept.free(function(stock.free));
-    } else {
+    if ![0, class.address()].contains(&place.address.load(Relaxed)) {
         let changes = place.changes.load(Relaxed);
         if changes == CHANGES {
             return;
         }
         place.changes.store(changes + 1, Relaxed);
-        // That class may be dead, and nobody knows then how its instances are freed.
-        place.kept.forget();
     }
+    // What was kept of another class, or of one that was at this address before.
+    place.kept.free(free_memory);
     let seen = if is_same { place.seen.load(Relaxed) + 1 } else { 1 };
     place.seen.store(seen, Relaxed);
     place.left.store(0, Relaxed);
     place.address.store(class.address(), Relaxed);
+    place.witness.store(dying::witness(&data.layout, class).address(), Relaxed);
     place.version.store(version, Relaxed);
     let info = info(&data.layout, class);
     place.size.store(info.word(data.layout.info_size), Relaxed);
@@ -314,6 +317,13 @@ pub(crate) fn whole(class: Object) -> Option<Object> {
             (CDATA_VALUE_END, 0),
         ]
     })
+}
+
+/// Frees an instance of a class that was adopted and may be dead: all of them begin in
+/// memory at the words before the instance, of which the first is that of values.
+unsafe extern "C-unwind" fn free_memory(instance: u64) {
+    // SAFETY: what CPython allocated for an instance that nobody refers to.
+    unsafe { capi::PyObject_Free(instance.wrapping_add_signed(VALUES.offset.into())) };
 }
 
 /// A destructor, or what frees an object.

@@ -44,16 +44,10 @@ impl Kept {
         self.last.load(Relaxed) == 0
     }
 
-    /// Forgets the objects, whose memory is lost.
-    pub(super) fn forget(&self) {
-        self.last.store(0, Relaxed);
-        self.count.store(0, Relaxed);
-    }
-
     /// Frees the objects.
     pub(super) fn free(&self, free: Destructor) {
         while let Some(object) = self.pop() {
-            // SAFETY: an object that nobody refers to, and what frees those of its class.
+            // SAFETY: an object that nobody refers to, and what frees such objects.
             unsafe { free(object.address()) };
         }
     }

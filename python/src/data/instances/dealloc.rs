@@ -131,6 +131,9 @@ fn leave(stock: &Stock, instance: Object, class: Object) {
             // SAFETY: as in `adopt`.
             unsafe { class.set(TYPE_DEALLOC, ours()) };
         }
+        if class.word(TYPE_DEALLOC) != ours() {
+            place.kept.free(free_memory);
+        }
     }
     // SAFETY: the reference from above.
     unsafe { raw::release(class.address()) };

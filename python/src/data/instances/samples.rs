@@ -112,6 +112,14 @@ impl<'py> Samples<'py> {
             && lists(dressed)[2]
             && LINKS.iter().all(|link| part.word(*link) != 0)
             && self.values_hold()
+            && self.memory_begins().is_ok_and(|size| size == -i64::from(VALUES.offset))
+    }
+
+    /// How many bytes before an instance its memory begins, as CPython counts its size.
+    fn memory_begins(&self) -> PyResult<i64> {
+        let size_of = self.part.py().import("sys")?.getattr("getsizeof")?;
+        let whole = size_of.call1((&self.part,))?.extract::<i64>()?;
+        Ok(whole - self.part.call_method0("__sizeof__")?.extract::<i64>()?)
     }
 
     /// Whether values behind instances are told of as expected, if they are there.
