@@ -1,7 +1,8 @@
 //! `byref`: the built-in function gets a table entry of its own, with a cheaper
 //! calling convention where ctypes takes a tuple of arguments: CPython hands a
 //! single argument over as it is, and all other calls come in by the vectorcall
-//! pointer, as for functions that are bound (`bound`).
+//! pointer, as for functions that are bound (`bound`). Where CPython makes a
+//! signature of that convention (3.13), arguments are handed over as an array.
 //!
 //! # Safety
 //! As for the module above.
@@ -15,7 +16,7 @@ use pyo3::prelude::*;
 use super::instances::TYPE_FREE;
 use super::kept::{self, Kept};
 use super::{Data, data};
-use crate::capi::{self, ARGUMENTS_OFFSET, Method, ONE_ARGUMENT};
+use crate::capi::{self, ARGUMENTS_OFFSET, FASTCALL, Method, ONE_ARGUMENT};
 use crate::enter::Vectorcall;
 use crate::hook::{Destructor, Original, Place};
 use crate::kinds::handle;
@@ -68,29 +69,14 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     let Some(byref) = byref.as_ref().map(|byref| handle(byref.bind(py))) else {
         return Ok(Vec::new());
     };
-    // SAFETY: the table entry of a built-in function.
-    let definition = unsafe { *(byref.word(METHOD_DEF) as *const Method) };
-    if PLAIN.load(Relaxed) == 0 {
-        // SAFETY: the function's own table entry, and what it was made with.
-        let plain = unsafe {
-            capi::PyCFunction_NewEx(
-                byref.word(METHOD_DEF),
-                byref.word(METHOD_SELF),
-                byref.word(METHOD_MODULE),
-            )
-        };
-        let plain = Owned::from_new(plain).ok_or_else(|| PyErr::fetch(py))?;
-        // Another thread may have made one meanwhile, as an object was made.
-        if PLAIN.load(Relaxed) == 0 {
-            PLAIN.store(plain.into_address(), Relaxed);
-        }
-    }
     static OURS: OnceLock<u64> = OnceLock::new();
-    let ours = *OURS.get_or_init(|| {
-        let function = of_one as unsafe extern "C-unwind" fn(u64, u64) -> u64 as usize as u64;
-        let made = Method { function, flags: ONE_ARGUMENT, ..definition };
-        std::ptr::from_ref(Box::leak(Box::new(made))).expose_provenance() as u64
-    });
+    let ours = match OURS.get() {
+        Some(ours) => *ours,
+        None => {
+            let made = entry(py, plain(py, byref)?)?;
+            *OURS.get_or_init(|| made)
+        }
+    };
     // SAFETY: the class of all references, which lives as long as its module.
     let class = unsafe { Object::at(REFERENCE[0].load(Relaxed)) };
     Ok(vec![
@@ -98,6 +84,41 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
         Place::new(byref, METHOD_DEF, &DEFINITION, ours),
         Place::new(byref, METHOD_VECTORCALL, &CALL, call as Vectorcall as usize as u64),
     ])
+}
+
+/// The function as it is before it is patched for the first time, as an object of its own.
+fn plain(py: Python<'_>, byref: Object) -> PyResult<Object> {
+    let [definition, this, module] =
+        [METHOD_DEF, METHOD_SELF, METHOD_MODULE].map(|field| byref.word(field));
+    // SAFETY: the function's own table entry, and what it was made with.
+    let made = Owned::from_new(unsafe { capi::PyCFunction_NewEx(definition, this, module) });
+    let made = made.ok_or_else(|| PyErr::fetch(py))?;
+    // Another thread may have made one meanwhile, as an object was made.
+    if PLAIN.load(Relaxed) == 0 {
+        PLAIN.store(made.into_address(), Relaxed);
+    }
+    // SAFETY: the object that was stored, which lives for ever.
+    Ok(unsafe { Object::at(PLAIN.load(Relaxed)) })
+}
+
+/// A table entry that stands in for that of the plain function, and gives an object that
+/// is made of it the same signature.
+fn entry(py: Python<'_>, plain: Object) -> PyResult<u64> {
+    let one = of_one as unsafe extern "C-unwind" fn(u64, u64) -> u64 as usize as u64;
+    let array = of_array as unsafe extern "C-unwind" fn(u64, u64, u64) -> u64 as usize as u64;
+    // SAFETY: the table entry of a built-in function.
+    let definition = unsafe { *(plain.word(METHOD_DEF) as *const Method) };
+    let entry = |function, flags| {
+        let made = Method { function, flags, ..definition };
+        std::ptr::from_ref(Box::leak(Box::new(made))).expose_provenance() as u64
+    };
+    let of_one = entry(one, ONE_ARGUMENT);
+    // SAFETY: a table entry that lives for ever.
+    let sample = Owned::from_new(unsafe { capi::PyCFunction_NewEx(of_one, 0, 0) });
+    let sample = sample.ok_or_else(|| PyErr::fetch(py))?;
+    let signature = |function: Object| function.bound(py).getattr("__text_signature__");
+    let is_same = signature(sample.object())?.eq(signature(plain)?)?;
+    Ok(if is_same { of_one } else { entry(array, FASTCALL) })
 }
 
 /// What CPython calls where it knows that a built-in function of one argument gets one.
@@ -110,16 +131,23 @@ unsafe extern "C-unwind" fn of_one(_module: u64, argument: u64) -> u64 {
     }
 }
 
+/// What CPython calls where it knows that a built-in function takes an array.
+unsafe extern "C-unwind" fn of_array(_module: u64, args: u64, count: u64) -> u64 {
+    // SAFETY: the arguments of this call.
+    unsafe { call(0, args, count, 0) }
+}
+
 /// What everybody else calls.
 unsafe extern "C-unwind" fn call(_byref: u64, args: u64, count: u64, names: u64) -> u64 {
-    if count & !ARGUMENTS_OFFSET == 1 && names == 0 {
+    let count = count & !ARGUMENTS_OFFSET;
+    if count == 1 && names == 0 {
         // SAFETY: there is one argument.
         let argument = unsafe { *(args as *const u64) };
         // SAFETY: an argument of this call.
         return unsafe { of_one(0, argument) };
     }
     // SAFETY: the arguments of this call.
-    unsafe { plainly(args, count & !ARGUMENTS_OFFSET, names) }
+    unsafe { plainly(args, count, names) }
 }
 
 /// Calls the function as it was.
