@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from ctypes import _SimpleCData
 from dataclasses import dataclass
+from inspect import Parameter, Signature
 from itertools import repeat
 from typing import Any
 
@@ -20,6 +21,13 @@ _READING = ("__getitem__", "__iter__", "__buffer__")
 """What has a say in what the items of an array are."""
 _WRITING = ("__setitem__", "__buffer__")
 """What has a say in what assigning to an item does."""
+_SIGNATURE = Signature(
+    [
+        Parameter("arguments", Parameter.VAR_POSITIONAL),
+        Parameter("out", Parameter.KEYWORD_ONLY, default=None),
+    ]
+)
+"""The signature of what ``vectorize`` gives."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,12 @@ def map(  # noqa: A001
 ) -> Any:
     """Call a ctypes function for each item of columns, in one native loop where it can be.
 
-    ``map(f, xs, ys)`` is ``[f(x, y) for x, y in zip(xs, ys, strict=True)]``. A column is
+    ``map(f, xs, ys)`` gives what ``[f(x, y) for x, y in zip(xs, ys)]`` gives, with the errors of
+    these calls; that columns are equally long is looked at before the first one. A column is
     anything that can be iterated over. A buffer of one dimension, such as an ``array`` or a
-    NumPy array, is taken for the numbers in it, unless it is of a subclass that overrides how
-    items are read, such as a masked array. ``itertools.repeat(x)`` is ``x`` each time.
+    NumPy array, is taken for the numbers in it, as a memoryview has them (truths of NumPy are 0
+    and 1), unless it is of a subclass that overrides how items are read, such as a masked array.
+    ``itertools.repeat(x)`` is ``x`` each time.
 
     With ``out``, results are assigned to ``out[0]``, ``out[1]`` and so on, and ``out`` is
     returned; it must be as long as the columns.
@@ -80,25 +90,41 @@ def map(  # noqa: A001
     50 ms. Columns are read before the first call or as the loop goes: they should not change
     meanwhile.
 
-    What a call raises has a note with the index of its item. Raises TypeError if it is not a
-    ctypes function or a column cannot be iterated over, ValueError if lengths differ or no
-    column has an end.
+    What a call raises has a note with the index of its item. Before the first call TypeError is
+    raised if it is not a ctypes function, there is no column, one cannot be iterated over, or
+    ``out`` is no mutable sequence; ValueError if lengths differ or no column has an end.
     """
     function = _function("map", function)
     if not columns:
         raise TypeError("hotcall.map: expected a function and at least one column")
+    return _results("map", function, columns, out)
+
+
+def _results(
+    caller: str, function: Callable[..., Any], columns: Iterable[Iterable[Any]], out: Any
+) -> Any:
+    """What ``map`` gives; errors and notes name the caller."""
     read = [_Column.read(column) for column in columns]
-    count = _count(read)
-    if out is not None and len(out) != count:
-        raise ValueError(f"hotcall.map: out has {len(out)} items, the columns have {count}")
+    count = _count(caller, read)
+    if out is not None:
+        _check_out(caller, out, count)
     if _native is not None and (out is None or _is_memory(out)):
         given = tuple(column.items for column in read)
         same = tuple(column.length is None for column in read)
-        results = _native.loop(function, given, same, count, out)
+        results = _native.loop(caller, function, given, same, count, out)
         if results is not NotImplemented:
             return results
     rows = zip(*(column.objects() for column in read), strict=False)
-    return _call_each(function, rows, out)
+    return _call_each(caller, function, rows, out)
+
+
+def _check_out(caller: str, out: Any, count: int) -> None:
+    """Refuse what results cannot be assigned to, or what is not as long as the columns."""
+    if not all(hasattr(type(out), name) for name in ("__len__", "__setitem__")):
+        given = type(out).__name__
+        raise TypeError(f"hotcall.{caller}: out must be a mutable sequence, not {given}")
+    if len(out) != count:
+        raise ValueError(f"hotcall.{caller}: out has {len(out)} items, the columns have {count}")
 
 
 def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,7 +143,8 @@ def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
         cos(xs, out=ys)
 
     Raises TypeError if it is not a ctypes function. The new function raises what ``map`` raises,
-    and TypeError if its results are no numbers and ``out`` is not given.
+    and TypeError if its results are no numbers and ``out`` is not given. The ctypes function is
+    its ``__wrapped__``.
     """
     function = _function("vectorize", function)
 
@@ -127,8 +154,16 @@ def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
             return _over_numpy(numpy, function, arguments, out)
         return _over_arrays(function, arguments, out)
 
-    vectorized.__name__ = vectorized.__qualname__ = _name(function)
+    name = _name(function)
+    vectorized.__name__ = vectorized.__qualname__ = name
+    vectorized.__doc__ = (
+        f"Call {name} for each item of arrays, and once where there is none.\n\n"
+        "Results are assigned to the items of ``out`` if that is given, else to a new array.\n"
+        "See ``hotcall.vectorize``."
+    )
     vectorized.__wrapped__ = function  # type: ignore[attr-defined]
+    # What is wrapped has no signature, and would be asked for it.
+    vectorized.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
     return vectorized
 
 
@@ -167,18 +202,20 @@ def _is_endless(repeated: Iterator[Any]) -> bool:
     return False
 
 
-def _count(columns: Sequence[_Column]) -> int:
+def _count(caller: str, columns: Sequence[_Column]) -> int:
     """How many items each column has."""
     counts = [column.length for column in columns if column.length is not None]
     if not counts:
-        raise ValueError("hotcall.map: every column is repeated without end")
+        raise ValueError(f"hotcall.{caller}: every column is repeated without end")
     if len(set(counts)) > 1:
         lengths = ", ".join(str(count) for count in counts)
-        raise ValueError(f"hotcall.map: the columns have different lengths, {lengths}")
+        raise ValueError(f"hotcall.{caller}: the columns have different lengths, {lengths}")
     return counts[0]
 
 
-def _call_each(function: Callable[..., Any], rows: Iterable[tuple[Any, ...]], out: Any) -> Any:
+def _call_each(
+    caller: str, function: Callable[..., Any], rows: Iterable[tuple[Any, ...]], out: Any
+) -> Any:
     """Make one call after the other."""
     results: Any = [] if out is None else out
     index = 0
@@ -190,7 +227,7 @@ def _call_each(function: Callable[..., Any], rows: Iterable[tuple[Any, ...]], ou
             else:
                 out[index] = result
     except BaseException as error:
-        error.add_note(f"hotcall.map: item {index}")
+        error.add_note(f"hotcall.{caller}: item {index}")
         raise
     return results
 
@@ -212,7 +249,10 @@ def _code(function: Any) -> str | None:
 def _single(function: Callable[..., Any], arguments: Sequence[Any], out: Any) -> Any:
     """Call a function that was given no array."""
     if out is not None:
-        raise TypeError("hotcall.vectorize: out is for arrays, and no argument is one")
+        raise TypeError(
+            "hotcall.vectorize: out is for arrays, and no argument is one; expected a list, "
+            "tuple, range, array, memoryview or NumPy array"
+        )
     return function(*arguments)
 
 
@@ -224,7 +264,7 @@ def _over_arrays(function: Callable[..., Any], arguments: Sequence[Any], out: An
     if out is None and (code := _code(function)) is not None:
         count = next(len(a) for a in arguments if isinstance(a, _ARRAYS))
         out = array(_CODES[code], [0]) * count
-    map(function, *columns, out=out)
+    _results("vectorize", function, columns, out)
     return out
 
 
@@ -241,7 +281,10 @@ def _over_numpy(
 ) -> Any:
     """Call a function for NumPy arrays, which are broadcast."""
     if out is not None and not isinstance(out, numpy.ndarray):
-        raise TypeError("hotcall.vectorize: out must be a NumPy array, as there is one already")
+        given = type(out).__name__
+        raise TypeError(
+            f"hotcall.vectorize: out must be a NumPy array where an argument is one, not {given}"
+        )
     kinds = (*_ARRAYS, numpy.ndarray)
     places = [place for place, a in enumerate(arguments) if isinstance(a, kinds)]
     if not places:
@@ -256,8 +299,8 @@ def _over_numpy(
     if out is None and (code := _code(function)) is not None:
         out = numpy.empty(shape, code)
     if out is None or out.flags.c_contiguous:
-        map(function, *columns, out=None if out is None else numpy.ravel(out))
+        _results("vectorize", function, columns, None if out is None else numpy.ravel(out))
     else:
         results = numpy.empty(out.size, out.dtype)
-        out[...] = map(function, *columns, out=results).reshape(shape)
+        out[...] = _results("vectorize", function, columns, results).reshape(shape)
     return out

@@ -43,9 +43,15 @@ def unbound(function: Callable[..., Any]) -> Callable[..., Any]:
     """The ctypes function that a built-in function is bound to; anything else as it is."""
 
 def loop(
-    function: object, columns: tuple[Any, ...], same: tuple[bool, ...], count: int, out: Any, /
+    caller: str,
+    function: object,
+    columns: tuple[Any, ...],
+    same: tuple[bool, ...],
+    count: int,
+    out: Any,
+    /,
 ) -> Any:
-    """The results of a function for columns, or ``NotImplemented``."""
+    """The results of a function for columns, or ``NotImplemented``; errors name the caller."""
 
 def explain(caller: str, function: object) -> dict[str, Any]:
     """What is known of a ctypes function."""

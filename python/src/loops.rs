@@ -1,4 +1,4 @@
-//! Loops over columns, for `hotcall.map`: one foreign function, called for each item,
+//! Loops over columns, for `hotcall.map` and `hotcall.vectorize`: one foreign function, called for each item,
 //! with the GIL released once for many calls. What cannot be done so is left to the
 //! caller, who calls the function for one item after the other.
 //!
@@ -31,20 +31,21 @@ use crate::raw::{Object, Owned};
 use crate::report;
 use crate::runtime::runtime;
 
-/// `loop(function, columns, same, count, out)`: the function's results for `count`
-/// items of the tuple of columns, each of which is a buffer, a tuple, or, where the
-/// tuple `same` says so, one object for all; as a list, or in the buffer `out`, which
-/// is given back. `NotImplemented` if the calls have to be made one by one.
+/// `loop(caller, function, columns, same, count, out)`: the function's results for
+/// `count` items of the tuple of columns, each of which is a buffer, a tuple, or, where
+/// the tuple `same` says so, one object for all; as a list, or in the buffer `out`,
+/// which is given back. `NotImplemented` if the calls have to be made one by one.
+/// Errors name the function of hotcall that is the caller.
 unsafe extern "C-unwind" fn enter(_: u64, args: *const u64, count: u64) -> u64 {
     // SAFETY: CPython calls it with the GIL held.
     let py = unsafe { Python::assume_attached() };
     let made = match count {
-        5 => {
+        6 => {
             // SAFETY: CPython passes so many live objects.
             let given = std::array::from_fn(|index| unsafe { argument(args, index) }.bound(py));
             prepare(py, &given)
         }
-        _ => Err(PyTypeError::new_err("loop expected 5 arguments")),
+        _ => Err(PyTypeError::new_err("loop expected 6 arguments")),
     };
     let made = match made {
         Ok(Some(made)) => Box::into_raw(Box::new(made)),
@@ -61,7 +62,9 @@ unsafe extern "C-unwind" fn enter(_: u64, args: *const u64, count: u64) -> u64 {
     match outcome {
         Ok(results) => results.into_address(),
         Err((next, error)) => {
-            let note = format!("hotcall.map: item {next}");
+            // SAFETY: there are arguments, which CPython keeps alive for the call.
+            let caller = unsafe { argument(args, 0) }.bound(py);
+            let note = format!("hotcall.{caller}: item {next}");
             // What has no notes is raised without one.
             let _ = error.value(py).call_method1("add_note", (note,));
             error.restore(py);
@@ -85,9 +88,9 @@ unsafe fn argument(args: *const u64, index: usize) -> Object {
 ///
 /// # Errors
 /// `TypeError` if an argument is of a wrong type.
-fn prepare(py: Python<'_>, given: &[Bound<'_, PyAny>; 5]) -> PyResult<Option<Native>> {
-    let [function, columns, same, count, out] = given;
-    report::function("map", function)?;
+fn prepare(py: Python<'_>, given: &[Bound<'_, PyAny>; 6]) -> PyResult<Option<Native>> {
+    let [caller, function, columns, same, count, out] = given;
+    report::function(&caller.extract::<String>()?, function)?;
     let function = handle(function);
     let Some(runtime) = runtime().filter(|_| hook::is_installed()) else { return Ok(None) };
     let count = count.extract::<usize>()?;

@@ -1,6 +1,7 @@
 """Loops over columns beside other threads, signals, forks, and the end of threads and processes."""
 
 import array
+import functools
 import itertools
 import random
 import signal
@@ -61,20 +62,22 @@ def test_other_threads_run_during_a_loop(way, lib, gil):
     assert len(during) >= 10, (len(during), after - before)
 
 
-def test_an_interrupt_ends_a_loop(way, lib):
+@pytest.mark.parametrize("caller", ["map", "vectorize"])
+def test_an_interrupt_ends_a_loop(way, lib, caller):
     """A handler runs while the loop goes on, and what it raises says where the loop was."""
     sleep = declared(lib, "sleep_us", c_int)
-    hotcall.map(sleep, array.array("i", [0] * 200))
+    loop = functools.partial(hotcall.map, sleep) if caller == "map" else hotcall.vectorize(sleep)
+    loop(array.array("i", [0] * 200))
     numbers = array.array("i", [2000] * 100_000)
     handler = signal.signal(signal.SIGALRM, lambda number, frame: (_ for _ in ()).throw(KeyboardInterrupt))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(KeyboardInterrupt) as raised:
-            hotcall.map(sleep, numbers)
+            loop(numbers)
     finally:
         signal.signal(signal.SIGALRM, handler)
     (note,) = raised.value.__notes__
-    assert 0 < int(note.removeprefix("hotcall.map: item ")) < 10_000
+    assert 0 < int(note.removeprefix(f"hotcall.{caller}: item ")) < 10_000
 
 
 def test_threads_loop_beside_each_other(way, lib):

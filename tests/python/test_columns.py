@@ -236,7 +236,7 @@ def test_errors_say_which_item(way, lib):
         hotcall.map(add, range(300), out=array.array("b", bytes(300)))
     assert raised.value.__notes__ == ["hotcall.map: item 127"]
     with pytest.raises(TypeError) as raised:
-        hotcall.map(add, range(5), out=bytes(5))
+        hotcall.map(add, range(5), out=memoryview(bytes(5)))
     assert raised.value.__notes__ == ["hotcall.map: item 0"]
 
 
@@ -260,8 +260,9 @@ def test_bad_arguments(way, lib):
             hotcall.map(*given)
     with pytest.raises(ValueError, match="out has 2 items, the columns have 3"):
         hotcall.map(add, [1, 2, 3], out=[0, 0])
-    with pytest.raises(TypeError):
-        hotcall.map(add, [1, 2, 3], out=5)
+    for bad, kind in [(5, "int"), ((0, 0, 0), "tuple"), (bytes(3), "bytes"), ({1}, "set"), (list, "type")]:
+        with pytest.raises(TypeError, match=f"^hotcall.map: out must be a mutable sequence, not {kind}$"):
+            hotcall.map(add, [1, 2, 3], out=bad)
     with pytest.raises(TypeError, match="expected a ctypes function"):
         hotcall.vectorize(len)
 

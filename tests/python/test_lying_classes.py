@@ -22,7 +22,7 @@ NATIVE = {
     "bind": hotcall._api._native.bind,
     "options": lambda function: hotcall._api._native.set_options(function, "hold"),
     "explain": lambda function: hotcall._api._native.explain("explain", function),
-    "map": lambda function: hotcall._api._native.loop(function, ((1, 2),), (False,), 2, None),
+    "map": lambda function: hotcall._api._native.loop("map", function, ((1, 2),), (False,), 2, None),
 }
 
 

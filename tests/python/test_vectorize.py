@@ -2,7 +2,9 @@
 
 import array
 import ctypes
+import inspect
 import math
+import pydoc
 from ctypes import c_bool, c_char_p, c_int, c_int64, c_ubyte
 
 import pytest
@@ -34,8 +36,22 @@ def test_vectorized_functions_without_numpy(way, lib):
         text([b"one"])
     with pytest.raises(TypeError, match="out is for arrays"):
         cos(0.0, out=out)
-    with pytest.raises(ValueError, match="different lengths"):
+    with pytest.raises(ValueError, match="^hotcall.vectorize: the columns have different lengths, 3, 4"):
         mix(range(3), range(4), 1)
+    with pytest.raises(ValueError, match="^hotcall.vectorize: out has 1 items, the columns have 2"):
+        cos([0.0, 1.0], out=[0.0])
+    with pytest.raises(TypeError, match="^hotcall.vectorize: out must be a mutable sequence, not tuple"):
+        cos([0.0], out=(0.0,))
+    listed = [0.0, 0.0]
+    assert cos([0.0, 0.0], out=listed) is listed and listed == [1.0, 1.0]
+
+
+def test_what_a_vectorized_function_says_of_itself(way, lib):
+    plain = cos_of(lib)
+    cos = hotcall.vectorize(plain)
+    assert str(inspect.signature(cos)) == "(*arguments, out=None)"
+    assert cos.__wrapped__ is plain and "cos for each item of arrays" in cos.__doc__
+    assert "cos(*arguments, out=None)" in pydoc.render_doc(cos, renderer=pydoc.plaintext)
 
 
 @pytest.mark.filterwarnings("ignore:Warning. converting a masked element", "ignore:the matrix subclass")
@@ -69,7 +85,7 @@ def test_arrays_with_items_of_their_own(way, lib):
     add = hotcall.vectorize(declared(lib, "mix_i", c_int, c_int64, c_ubyte, restype=c_int64))
     with pytest.raises(ctypes.ArgumentError) as raised:
         add(numpy.ma.array([1, 2, 3], mask=[0, 1, 0]), 5, 7)
-    assert raised.value.__notes__ == ["hotcall.map: item 1"]
+    assert raised.value.__notes__ == ["hotcall.vectorize: item 1"]
     grid = numpy.ma.array([[1, 2, 3]], mask=False)
     assert add(grid, numpy.arange(2)[:, None], 7).tolist() == [[3 * a + 5 * b + 7 for a in (1, 2, 3)] for b in range(2)]
     halves = Halves("d", DOUBLES)
@@ -96,10 +112,12 @@ def test_vectorized_functions_of_numpy_arrays(way, lib):
         assert numpy.array_equal(out, cos(grid))
     with pytest.raises(ValueError, match="out has the shape"):
         cos(grid, out=numpy.zeros(60))
-    with pytest.raises(TypeError, match="out must be a NumPy array"):
-        cos(grid, out=array.array("d", bytes(480)))
+    for out in (array.array("d", bytes(480)), [0.0] * 60):
+        text = f"^hotcall.vectorize: out must be a NumPy array where an argument is one, not {type(out).__name__}$"
+        with pytest.raises(TypeError, match=text):
+            cos(grid, out=out)
     with pytest.raises(ctypes.ArgumentError) as raised:
         mix(grid, 1, 1)
-    assert raised.value.__notes__ == ["hotcall.map: item 0"]
+    assert raised.value.__notes__ == ["hotcall.vectorize: item 0"]
     nothing = hotcall.vectorize(declared(lib, "add_one", c_int, restype=None))
     assert nothing(numpy.arange(3, dtype="i4")) is None
