@@ -12,10 +12,10 @@ usage: python -m hotcall [OPTION]... SCRIPT [ARGUMENT]...
        python -m hotcall [OPTION]... -m MODULE [ARGUMENT]...
        python -m hotcall [OPTION]... -c CODE [ARGUMENT]...
        python -m hotcall [OPTION]... [- [ARGUMENT]...] < SCRIPT
-       python -m hotcall doctor
+       python -m hotcall [-o NAME=VALUE]... doctor
 
 Runs a program as python itself would, with its ctypes calls accelerated.
-'doctor' checks that hotcall works here.
+'doctor' checks that hotcall works here; a script of that name is run as './doctor'.
 
 options:
   --report       time the calls, and show at the end what became of them
@@ -46,19 +46,20 @@ def main(arguments: list[str]) -> None:
     from hotcall import _run
 
     _run.leave_path()
-    if arguments == ["doctor"]:
-        from hotcall import _doctor
-
-        raise SystemExit(_doctor.main())
     try:
         options, way, target, rest = _parse(arguments)
         if _api._native is not None:
-            _api._native.configure(options.settings())
+            # What the environment says was read when hotcall was imported.
+            _api._native.configure(options.settings(), "-o")
         if options.page is not None:
             options.page = _writable(options.page)
     except (_Usage, ValueError) as error:
-        sys.stderr.write(f"hotcall: {error}\n{USAGE}")
+        sys.stderr.write(f"hotcall: {error}\nsee python -m hotcall --help\n")
         raise SystemExit(2) from None
+    if way == "doctor":
+        from hotcall import _doctor
+
+        raise SystemExit(_doctor.main())
     _start(options)
     run = {"script": _run.script, "-m": _run.module, "-c": _run.text, "-": _run.standard_input}[way]
     # With -i the interpreter prompts next, and how that ends is the exit status.
@@ -115,6 +116,11 @@ class _Options:
             sys.stdout.write(f"hotcall {_api._version()}\n" if name == "--version" else USAGE)
             raise SystemExit(0)
 
+    def refuse_of_programs(self) -> None:
+        """Refuse options that are about a program, where none is run."""
+        if self.report or self.check or self.page is not None:
+            raise _Usage("doctor runs no program: it takes no option but -o")
+
     def settings(self) -> str:
         """The options of the native module; of two that contradict each other the later holds."""
         timed = self.report or self.page is not None
@@ -139,6 +145,10 @@ def _parse(arguments: list[str]) -> tuple[_Options, str, str, list[str]]:
         if name in ("-m", "-c"):
             return options, name, value or "", left
         options.set(name, value or "")
+    # Behind `--` it is a script.
+    if left == ["doctor"] and arguments[-2:-1] != ["--"]:
+        options.refuse_of_programs()
+        return options, "doctor", "", []
     if left and left[0] != "-":
         return options, "script", left[0], left[1:]
     if sys.stdin is not None and sys.stdin.isatty():

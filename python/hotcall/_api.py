@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _ctypes import CFuncPtr as _CFuncPtr
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FunctionType
@@ -16,6 +15,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hotcall._facts import Callback, Explanation, Gil, Shape, Status
+
+_FUNCTIONS: tuple[type, ...] = ()
+"""The class of all ctypes functions; none in interpreters that cannot import ctypes."""
+try:
+    from _ctypes import CFuncPtr as _CFuncPtr
+except ImportError:
+    pass
+else:
+    _FUNCTIONS = (_CFuncPtr,)
 
 STARTED = time.monotonic()
 """When hotcall was imported."""
@@ -45,7 +53,7 @@ except ImportError as _error:
     _native = None  # type: ignore[assignment]
     _missing = _why_missing(_error)
 else:
-    _native.configure(os.environ.get("HOTCALL", ""))
+    _native.configure(os.environ.get("HOTCALL", ""), "HOTCALL")
 
 
 def _version() -> str:
@@ -123,10 +131,24 @@ def _function(caller: str, function: Callable[..., Any]) -> Callable[..., Any]:
     elif type(function) is FunctionType:
         function = getattr(function, "__self__", function)
     # What its `__class__` says is up to the object.
-    if not issubclass(type(function), _CFuncPtr):
-        given = type(function).__name__
-        raise TypeError(f"hotcall.{caller}: expected a ctypes function, not {given}")
-    return function
+    if issubclass(type(function), _FUNCTIONS):
+        return function
+    if (around := _around(function)) is not None:
+        name = getattr(function, "__name__", "")
+        raise TypeError(
+            f"hotcall.{caller}: ctypes.{name} is a Python function around a ctypes function; "
+            f"pass ctypes.{around}"
+        )
+    given = type(function).__name__
+    raise TypeError(f"hotcall.{caller}: expected a ctypes function, not {given}")
+
+
+def _around(function: Callable[..., Any]) -> str | None:
+    """The name of the ctypes function that a Python function of ctypes calls, as ``cast`` does."""
+    if type(function) is not FunctionType or function.__module__ != "ctypes":
+        return None
+    name = f"_{function.__name__}"
+    return name if isinstance(function.__globals__.get(name), _FUNCTIONS) else None
 
 
 def _check_policy(gil: str | None) -> None:

@@ -21,8 +21,11 @@ __all__ = [
 ]
 __version__: str
 
-def configure(options: str) -> None:
-    """Choose the options of the process; the last choice before the first use holds."""
+def configure(options: str, source: str) -> None:
+    """Choose the options of the process; the last choice before the first use holds.
+
+    An error begins with the source.
+    """
 
 def install(gil: str | None = None) -> bool:
     """Put the hook in place, and set the policy of the GIL; False if hotcall is off."""

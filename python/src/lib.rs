@@ -141,10 +141,12 @@ static OPTIONS: Mutex<Option<Options>> = Mutex::new(None);
 /// Chooses the options of the process; the last choice before hotcall is first
 /// used holds, later ones come to nothing.
 ///
-/// Raises ValueError for what is not an option.
+/// Raises ValueError for what is not an option; the text begins with `source`, where the
+/// options are from.
 #[pyfunction]
-fn configure(py: Python<'_>, options: &str) -> PyResult<()> {
-    let options = Options::parse(options).map_err(|bad| PyValueError::new_err(bad.to_string()))?;
+fn configure(py: Python<'_>, options: &str, source: &str) -> PyResult<()> {
+    let options =
+        Options::parse(options).map_err(|bad| PyValueError::new_err(format!("{source}: {bad}")))?;
     if starting::elsewhere(py).is_some() {
         return Ok(());
     }

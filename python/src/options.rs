@@ -1,5 +1,5 @@
-//! The options of a process: the environment variable `HOTCALL`, or the
-//! keyword arguments of `install`, as `name=value` pairs separated by commas.
+//! The options of a process, as `name=value` pairs separated by commas: those of the
+//! environment variable `HOTCALL`, and of the command line.
 
 use std::fmt;
 
@@ -96,7 +96,7 @@ pub(crate) struct BadOption {
 
 impl fmt::Display for BadOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HOTCALL: {:?} is not an option; expected {}", self.pair, self.expected)
+        write!(f, "{:?} is not an option; expected {}", self.pair, self.expected)
     }
 }
 

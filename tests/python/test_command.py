@@ -50,7 +50,10 @@ def test_calls_are_accelerated(tmp_path):
 def test_the_command_line_is_checked(tmp_path):
     for wrong in [("--what",), ("-m",), ("-o", "what=1", "-c", "1"), ("--html",), ("--report=x", "-c", "1"), ("-hx",)]:
         done = run("-m", "hotcall", *wrong, cwd=tmp_path)
-        assert done.returncode == 2 and "usage:" in done.stderr, wrong
+        assert done.returncode == 2 and done.stdout == "", wrong
+        assert re.fullmatch("hotcall: .+\nsee python -m hotcall --help\n", done.stderr), wrong
+    done = run("-m", "hotcall", "-o", "jit=off,foo=1", "-c", "1", cwd=tmp_path, setting="jit=on")
+    assert done.stderr.startswith('hotcall: -o: "foo=1" is not an option; expected ') and "HOTCALL" not in done.stderr
     done = run("-m", "hotcall", "--help", cwd=tmp_path)
     assert done.returncode == 0 and "--check" in done.stdout
     done = run("-m", "hotcall", "--version", cwd=tmp_path)
@@ -334,6 +337,19 @@ def test_the_doctor(tmp_path):
     assert done.returncode == 3 and "NO STUBS" in done.stdout and "allow executable memory" in done.stdout
     done = run("-m", "hotcall", "doctor", cwd=tmp_path, setting="jit=off")
     assert done.returncode == 3 and "take out jit=off" in done.stdout and "allow" not in done.stdout
+
+
+def test_the_doctor_takes_options_of_hotcall_alone(tmp_path):
+    (tmp_path / "doctor").write_text("import sys\nprint('a script', *sys.argv[1:])\n")
+    for options in [("-o", "jit=off"), ("-ojit=off",), ("-o", "jit=on", "-o", "jit=off")]:
+        done = run("-m", "hotcall", *options, "doctor", cwd=tmp_path)
+        assert done.returncode == 3 and "take out jit=off" in done.stdout, done
+    for options in [("--report",), ("--check", "-o", "jit=off"), ("--html", "page.html")]:
+        done = run("-m", "hotcall", *options, "doctor", cwd=tmp_path)
+        assert done.returncode == 2 and "doctor runs no program: it takes no option but -o\n" in done.stderr, done
+    for script in [("./doctor",), ("--", "doctor"), ("doctor", "argument"), ("--report", "./doctor")]:
+        done = run("-m", "hotcall", *script, cwd=tmp_path)
+        assert done.returncode == 0 and done.stdout.startswith("a script"), done
 
 
 def test_the_doctor_where_hotcall_is_off(tmp_path):

@@ -3,6 +3,7 @@
 import ctypes
 from ctypes import c_int
 
+import pytest
 from conftest import EXPECT_STUBS, python
 
 import hotcall
@@ -68,3 +69,14 @@ def test_policy_where_the_gil_cannot_be_lent():
     gil, reason = python(code, setting="monitor=deny").stdout.strip().split("|")
     assert gil == f"release, since {reason}"
     assert python(code).stdout.strip() == "lend|None"
+
+
+@pytest.mark.parametrize("name", ["cast", "string_at", "wstring_at"])
+def test_views_of_python_functions_of_ctypes(name):
+    """The error names the ctypes function that is called, which has a view."""
+    with pytest.raises(TypeError, match=f"^hotcall.explain: ctypes.{name} is a Python function .*; pass ctypes._{name}$"):
+        hotcall.explain(getattr(ctypes, name))
+    hotcall.install()
+    assert hotcall.explain(getattr(ctypes, f"_{name}")).tier
+    with pytest.raises(TypeError, match="^hotcall.bind: expected a ctypes function, not function$"):
+        hotcall.bind(ctypes.CFUNCTYPE)

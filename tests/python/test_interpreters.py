@@ -73,3 +73,29 @@ def test_that_others_decide_nothing(first, ends):
         seconds=20,
     )
     assert (finished.returncode, finished.stdout) == (0, "done\n"), finished
+
+
+def test_interpreters_with_a_gil_of_their_own():
+    """Some cannot import ctypes, nor hotcall's native half: hotcall itself can be imported, and says so."""
+    finished = python("""if True:
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        child = interpreters.create()
+        failed = (getattr(interpreters, "exec", None) or interpreters.run_string)(child, '''if True:
+            import hotcall
+            hotcall.install()
+            with hotcall.installed():
+                status = hotcall.status()
+            assert not status.installed and "interpreter" in status.off, status
+            assert hotcall.stats()["stubs"] == 0
+            for function in (hotcall.explain, hotcall.bind):
+                try:
+                    function(len)
+                except (RuntimeError, TypeError):
+                    print("done")
+        ''')
+        assert failed is None, failed
+    """)
+    assert (finished.returncode, finished.stdout) == (0, "done\ndone\n"), finished
