@@ -84,5 +84,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """All names, imported or not."""
-    return sorted({*globals(), *__all__})
+    """All public names, imported or not."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

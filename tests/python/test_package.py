@@ -40,3 +40,8 @@ def test_without_the_native_module(tmp_path):
     (package / "_native.abi3.so").write_bytes(b"no library")
     off = python(show).stdout
     assert off.startswith("the native module cannot be loaded: ") and "_native.abi3.so" in off
+
+
+def test_names_of_the_module():
+    assert [name for name in dir(hotcall) if not name.startswith("__")] == [name for name in hotcall.__all__ if name != "__version__"]
+    assert all(hasattr(hotcall, name) for name in dir(hotcall))
