@@ -172,7 +172,7 @@ def test_what_takes_a_function_takes_a_bound_one_for_it(lib, way):
     assert hotcall.trace(bound) == hotcall.trace(function)
     assert hotcall.disassemble(bound) == hotcall.disassemble(function)
     if way == "installed":
-        assert hotcall.explain(bound).gil == "hold"
+        assert hotcall.explain(bound).gil.startswith("hold")
 
 
 def test_its_hash_stays_as_it_is(lib):

@@ -6,7 +6,7 @@ It could use up the stack, so it runs in an interpreter of its own. CPython 3.13
 import sys
 
 import pytest
-from conftest import python
+from conftest import ROOT, python
 
 PROGRAM = """if True:
     import functools, os, sys, threading
@@ -144,3 +144,38 @@ def test_recursion_ends(way, setting):
     assert "ArgumentError" in plain or "RecursionError" in plain
     # What has no level left for the report is reported by nobody.
     assert hot == plain or (way in CALLBACKS[1:] and hot == "\n")
+
+
+DEPTH = """if True:
+    import sys
+    from ctypes import CFUNCTYPE, c_int
+    HOTCALL
+    deepest = 0
+    sys.unraisablehook = lambda report: None
+    @CFUNCTYPE(c_int, c_int)
+    def turn(depth):
+        global deepest
+        deepest = max(deepest, depth)
+        return turn(depth + 1)
+    for _ in range(3):
+        try:
+            turn(0)
+        except Exception:
+            pass
+    print(deepest)
+"""
+
+
+@pytest.mark.needs_exec
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the stack itself is measured")
+def test_how_deep_recursion_through_callbacks_goes():
+    """What `identical.md` says of it; which levels are left at the end depends on the version."""
+    text = (ROOT / "python" / "docs" / "identical.md").read_text()
+    depths = []
+    for start in ("pass", "import hotcall; hotcall.install()"):
+        finished = python(DEPTH.replace("HOTCALL\n", start + "\n"), setting="threshold=1")
+        depths.append(int(finished.stdout))
+    plain, hot = depths
+    written = {(3, 11): (497, 996), (3, 12): (497, 747), (3, 13): (998, 998)}[sys.version_info[:2]]
+    assert all(str(depth) in text for depth in written)
+    assert abs(plain - written[0]) < 10 and abs(hot - written[1]) < 10, depths
