@@ -127,7 +127,7 @@ impl Lending {
             unsafe { release_for(&current, state) };
             noted.store(true, SeqCst);
             // Only a GIL that was released can be taken.
-            Python::attach(|_| true)
+            probe::attached(|_| true)
         });
         if is_released.load(SeqCst) {
             // SAFETY: the thread state was released above.

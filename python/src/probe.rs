@@ -5,7 +5,10 @@
 //! # Safety
 //! The kernel does the reading, so nothing is read that is not there.
 
-#![allow(unsafe_code, reason = "asks the kernel for memory that may not be there")]
+#![allow(
+    unsafe_code,
+    reason = "asks the kernel for memory that may not be there, and for the GIL in another thread"
+)]
 
 use hotcall::Machine;
 use hotcall_tracer::Host;
@@ -33,7 +36,14 @@ pub(crate) fn in_other_thread_with_gil(
     py: Python<'_>,
     test: impl FnOnce(Python<'_>) -> bool + Send + 'static,
 ) -> bool {
-    py.detach(|| in_other_thread(|| Python::attach(test)))
+    py.detach(|| in_other_thread(|| attached(test)))
+}
+
+/// Runs `test` with the GIL, in a thread that Python has not made. While `site` runs,
+/// from 3.15 on the interpreter does not say yet that it is initialised.
+pub(crate) fn attached<T>(test: impl FnOnce(Python<'_>) -> T) -> T {
+    // SAFETY: hotcall is started by a thread of an interpreter that runs Python code.
+    unsafe { Python::attach_unchecked(test) }
 }
 
 /// The words below `base`, with their distances, as far as memory is mapped

@@ -1,5 +1,6 @@
 """The first use of hotcall, while other threads are about, each in a process of its own."""
 
+import os
 import sys
 
 import pytest
@@ -107,3 +108,12 @@ def test_in_a_child_that_was_forked_meanwhile(event):
     print("done")
     """
     )
+
+
+def test_before_the_program(tmp_path):
+    """By `sitecustomize`: while that runs, 3.15 does not say yet that the interpreter is initialised."""
+    show = "import hotcall; hotcall.install(); print(hotcall.status())"
+    (tmp_path / "sitecustomize.py").write_text(show)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    before = python("", env={"PYTHONPATH": paths})
+    assert (before.stdout, before.stderr, before.returncode) == (python(show).stdout, "", 0)
