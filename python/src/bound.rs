@@ -35,28 +35,25 @@ use crate::raw::{Object, Owned};
 use crate::report;
 use crate::runtime::runtime;
 
-/// What was bound, by the address of the ctypes function. It must outlive the built-in
-/// functions, which nobody counts, so it stays for good: for the next function at
-/// that address.
-static BOUND: Mutex<Option<HashMap<u64, Target>>> = Mutex::new(None);
-/// Whether anything was.
+/// The table entries of bound functions, by what they are made of. An entry must
+/// outlive its functions, which nobody counts, so it lives as long as the process;
+/// functions that look alike share one.
+static ENTRIES: Mutex<Option<HashMap<Look, u64>>> = Mutex::new(None);
+
+/// What an entry is made of: the name, the documentation, and the C function with the
+/// flags that say how it is called.
+type Look = (CString, Option<CString>, (u64, u64));
+
+/// What CPython calls for functions that are bound, by their addresses: it leads to the
+/// entry of the function. They too stay for good, for the next function at an address.
+static TRAMPOLINES: Mutex<Option<HashMap<u64, Trampoline>>> = Mutex::new(None);
+/// Whether there are any.
 static IS_USED: AtomicBool = AtomicBool::new(false);
-
-/// A ctypes function that is bound.
-#[derive(Default)]
-struct Target {
-    /// What CPython calls: it goes on to the entry of the function. The hash of a
-    /// built-in function is made of the address, so that may not change.
-    trampoline: Option<Trampoline>,
-    /// The table entries of its built-in functions.
-    methods: HashMap<Look, u64>,
-}
-
-/// What a table entry is made of.
-type Look = (CString, Option<CString>, Way);
+/// How many there are at most: they take code memory.
+const MOST: usize = 4096;
 
 /// How a bound function is called by those that know what it takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     /// With one argument.
     One,
@@ -80,47 +77,16 @@ impl Way {
             false => Way::Any,
         }
     }
-}
 
-impl Target {
-    /// What CPython calls, and the flags that say how.
-    fn method(&mut self, way: Way) -> (u64, u64) {
-        let function = match way {
+    /// What CPython calls, and the flags that say how. The hash of a built-in function
+    /// is made of that address, so it stays what it is.
+    fn method(self, function: Object) -> (u64, u64) {
+        let function = match self {
             Way::One => return (enter_one as Single as usize as u64, ONE_ARGUMENT),
-            Way::Any => self.trampoline().unwrap_or(enter as Vectorcall as usize as u64),
+            Way::Any => trampoline(function).unwrap_or(enter as Vectorcall as usize as u64),
             Way::Slow => SLOW as usize as u64,
         };
         (function, FASTCALL_WITH_KEYWORDS)
-    }
-
-    /// The address of the trampoline; none where there is no code memory.
-    fn trampoline(&mut self) -> Option<u64> {
-        if self.trampoline.is_none() {
-            self.trampoline = runtime()?.jit.trampoline(SLOW as usize as u64, 0).ok();
-        }
-        self.trampoline.as_ref().map(Trampoline::address)
-    }
-
-    /// Has the trampoline lead to this entry, if it is not null.
-    fn follow(&self, entry: u64) {
-        if let Some(trampoline) = &self.trampoline {
-            trampoline.set_target(if entry == 0 { SLOW as usize as u64 } else { entry });
-        }
-    }
-
-    /// The address of the table entry for `look`.
-    fn entry(&mut self, look: Look) -> u64 {
-        if let Some(method) = self.methods.get(&look) {
-            return *method;
-        }
-        let (name, doc, way) = &look;
-        let (function, flags) = self.method(*way);
-        let leaked = |text: &CString| text.clone().into_raw().expose_provenance() as u64;
-        let method =
-            Method { name: leaked(name), function, flags, doc: doc.as_ref().map_or(0, leaked) };
-        let method = std::ptr::from_ref(Box::leak(Box::new(method))).expose_provenance() as u64;
-        self.methods.insert(look, method);
-        method
     }
 }
 
@@ -139,13 +105,11 @@ pub(crate) fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyA
     let object = report::function("bind", function)?;
     let doc = function.getattr("__doc__")?.extract::<String>().ok();
     let way = Way::to(function);
-    let look = (text(hook::name(object)), doc.map(text), way);
-    let entry = with_target(object, |target| target.entry(look));
+    let look = (text(hook::name(object)), doc.map(text), way.method(object));
     // SAFETY: an entry that lives for ever, and the object to bind it to.
-    let made = unsafe { capi::PyCFunction_NewEx(entry, object.address(), 0) };
+    let made = unsafe { capi::PyCFunction_NewEx(entry(look), object.address(), 0) };
     let made = Owned::from_new(made).ok_or_else(|| PyErr::fetch(py))?;
     if way != Way::Slow {
-        follow(object, object.word(CDATA_ENTRY));
         // SAFETY: a built-in function that nobody has called yet.
         unsafe { made.object().set(METHOD_VECTORCALL, vectorcall as Vectorcall as usize as u64) };
     }
@@ -158,20 +122,47 @@ fn text(mut text: String) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-/// Runs `work` on what is bound to a function.
-fn with_target<T>(function: Object, work: impl FnOnce(&mut Target) -> T) -> T {
-    let mut bound = BOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    IS_USED.store(true, Relaxed);
-    work(bound.get_or_insert_default().entry(function.address()).or_default())
+/// The address of the table entry for `look`.
+fn entry(look: Look) -> u64 {
+    let mut entries = ENTRIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let entries = entries.get_or_insert_default();
+    *entries.entry(look).or_insert_with_key(|(name, doc, (function, flags))| {
+        let leaked = |text: &CString| text.clone().into_raw().expose_provenance() as u64;
+        let (function, flags, doc) = (*function, *flags, doc.as_ref().map_or(0, leaked));
+        let method = Method { name: leaked(name), function, flags, doc };
+        std::ptr::from_ref(Box::leak(Box::new(method))).expose_provenance() as u64
+    })
+}
+
+/// The address of a function's trampoline; none where there is no code memory, or too
+/// many functions are bound.
+fn trampoline(function: Object) -> Option<u64> {
+    let mut trampolines = TRAMPOLINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let trampolines = trampolines.get_or_insert_default();
+    let known = trampolines.contains_key(&function.address());
+    if !known && trampolines.len() < MOST {
+        let made = runtime()?.jit.trampoline(SLOW as usize as u64, 0).ok()?;
+        trampolines.insert(function.address(), made);
+        IS_USED.store(true, Relaxed);
+    }
+    let trampoline = trampolines.get(&function.address())?;
+    trampoline.set_target(target_of(function.word(CDATA_ENTRY)));
+    Some(trampoline.address())
+}
+
+/// Where the trampoline of a function with this entry leads.
+fn target_of(entry: u64) -> u64 {
+    if entry == 0 { SLOW as usize as u64 } else { entry }
 }
 
 /// Has the built-in functions over a function follow its entry, which is a new one,
 /// or null.
 pub(crate) fn follow(function: Object, entry: u64) {
     if IS_USED.load(Relaxed) {
-        let bound = BOUND.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(target) = bound.as_ref().and_then(|bound| bound.get(&function.address())) {
-            target.follow(entry);
+        let trampolines = TRAMPOLINES.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_all = trampolines.as_ref();
+        if let Some(trampoline) = of_all.and_then(|all| all.get(&function.address())) {
+            trampoline.set_target(target_of(entry));
         }
     }
 }
@@ -182,7 +173,7 @@ pub(crate) fn is_bound(function: Object) -> bool {
 }
 
 /// The ctypes function that `object` is bound to; none if `bind` did not give it.
-pub(crate) fn target<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+pub(crate) fn bound_to<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let builtin = handle(object);
     if Some(builtin.class().address()) != capi::symbol(c"PyCFunction_Type") {
         return None;

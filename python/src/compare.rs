@@ -38,7 +38,7 @@ use crate::helpers::keeping_errno;
 use crate::hook;
 use crate::layout::{CDATA_POINTER, MEMORY_WORD};
 use crate::parameters;
-use crate::profile::{self, MAKERS, Maker, Timing};
+use crate::profile::{self, MAKERS, Maker, Notes};
 use crate::raw::{Object, Owned};
 use crate::refusals;
 use crate::rules::{self, Frame, Made, Unmade};
@@ -107,8 +107,8 @@ impl Checks {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks a call that is about to be made, and notes what came of it. `kwnames` is null, or the names
-    /// of keyword arguments, or for `errcheck` the tuple of arguments.
+    /// Checks a call that is about to be made, and notes what came of it. `kwnames` is
+    /// null, or the names of keyword arguments, or for `errcheck` the tuple of arguments.
     pub(crate) fn call(&self, runtime: &Runtime, site: &Arc<CallSite>, call: &Frame<u64>) {
         let outcome = keeping_errno(|| self.try_call(runtime, site, call));
         profile::checked(outcome.as_ref().map(drop).map_err(|reason| *reason));
@@ -300,10 +300,10 @@ fn by_ctypes(py: Python<'_>, this: u64, args: &[u64]) -> Outcome {
 
 /// Enters a function as CPython does, and tells who made the call.
 fn by_entry(py: Python<'_>, entry: Vectorcall, frame: &Frame<u64>) -> (Outcome, Maker) {
-    let timing = Timing::start();
+    let notes = Notes::start();
     // SAFETY: the entry of the function, and the arguments of the call.
     let result = unsafe { entry(frame.this, frame.args, frame.nargsf, 0) };
-    let maker = timing.stop().0.maker;
+    let maker = notes.stop().0.maker;
     (Owned::from_new(result).ok_or_else(|| PyErr::fetch(py)), maker)
 }
 

@@ -10,7 +10,7 @@
 
 use std::ffi::c_int;
 
-use pyo3::ffi;
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
 
@@ -82,15 +82,13 @@ pub(crate) fn error(py: Python<'_>, error: &PyErr) -> String {
     if said.is_empty() { name } else { format!("{name}: {}", said.join(", ")) }
 }
 
-/// What an exception was made with.
+/// What an exception was made with, as the class of all exceptions tells it: its own
+/// class has no say.
 fn args<'py>(exception: &Bound<'py, PyAny>) -> Option<Bound<'py, PyTuple>> {
     let py = exception.py();
-    let name = pyo3::intern!(py, "args");
-    // SAFETY: an object and a str; the class has no say in how it is looked up.
-    let found = unsafe { ffi::PyObject_GenericGetAttr(exception.as_ptr(), name.as_ptr()) };
-    // SAFETY: a new reference, or null with an exception set.
-    let found = unsafe { Bound::from_owned_ptr_or_err(py, found) };
-    found.ok()?.cast_into_exact().ok()
+    let teller = py.get_type::<PyBaseException>().getattr(pyo3::intern!(py, "args")).ok()?;
+    let args = teller.call_method1(pyo3::intern!(py, "__get__"), (exception,));
+    args.ok()?.cast_into_exact().ok()
 }
 
 /// An item of what an exception was made with: a text as it is.

@@ -269,7 +269,7 @@ fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
 /// The ctypes function that a built-in function is bound to; anything else as it is.
 #[pyfunction]
 fn unbound<'py>(function: &Bound<'py, PyAny>) -> Bound<'py, PyAny> {
-    bound::target(function).unwrap_or_else(|| function.clone())
+    bound::bound_to(function).unwrap_or_else(|| function.clone())
 }
 
 /// What is known of a ctypes function.

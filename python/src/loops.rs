@@ -1,6 +1,6 @@
-//! Loops over columns, for `hotcall.map` and `hotcall.vectorize`: one foreign function, called for each item,
-//! with the GIL released once for many calls. What cannot be done so is left to the
-//! caller, who calls the function for one item after the other.
+//! Loops over columns, for `hotcall.map` and `hotcall.vectorize`: one foreign function,
+//! called for each item, with the GIL released once for many calls. What cannot be done
+//! so is left to the caller, who calls the function for one item after the other.
 //!
 //! **Invariant.** A loop gives the same results as these calls.
 //!

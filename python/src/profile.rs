@@ -1,6 +1,6 @@
-//! Times calls, by the foreign function that they call: how long it ran, how
-//! long the way there and back took, and who made the call. Who that was is also
-//! asked for where calls are checked.
+//! Takes notes of calls, by the foreign function that they call: how long it ran, how
+//! long the way there and back took, who made the call, and why, and what became of
+//! its check.
 //!
 //! A call is timed from where CPython enters hotcall to its result, and the
 //! foreign function within it, where the rules call it, live or in a stub. Of
@@ -157,14 +157,14 @@ pub(crate) fn checked(outcome: Result<(), compare::Reason>) {
 
 /// A call of which notes are taken. Dropped before its end, by a thread that is
 /// unwound, it is as if it had not been.
-pub(crate) struct Timing {
+pub(crate) struct Notes {
     outer: Frame,
 }
 
-impl Timing {
+impl Notes {
     /// Notes are for this call from now on.
-    pub(crate) fn start() -> Timing {
-        Timing { outer: CURRENT.replace(NO_FRAME) }
+    pub(crate) fn start() -> Notes {
+        Notes { outer: CURRENT.replace(NO_FRAME) }
     }
 
     /// The call begins.
@@ -180,7 +180,7 @@ impl Timing {
     }
 }
 
-impl Drop for Timing {
+impl Drop for Notes {
     fn drop(&mut self) {
         CURRENT.set(self.outer);
     }
@@ -189,13 +189,13 @@ impl Drop for Timing {
 /// Times calls of nothing; the median is what timing costs.
 fn measure_cost() -> Cost {
     let once = || {
-        let timing = Timing::start();
-        timing.begin();
+        let notes = Notes::start();
+        notes.begin();
         // SAFETY: helpers without words.
         unsafe { begin() };
         // SAFETY: as above.
         unsafe { end() };
-        let (frame, whole) = timing.stop();
+        let (frame, whole) = notes.stop();
         (whole, frame.inside)
     };
     let mut all: Vec<(u64, u64)> = (0..999).map(|_| once()).collect();

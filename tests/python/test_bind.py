@@ -14,7 +14,7 @@ import weakref
 from ctypes import CFUNCTYPE, PYFUNCTYPE, byref, c_byte, c_char_p, c_int, c_int64, c_ubyte, c_void_p, py_object
 
 import pytest
-from conftest import SECONDS, observe
+from conftest import SECONDS, observe, python
 
 import hotcall
 
@@ -371,3 +371,21 @@ def test_many_names_share_what_they_can(lib):
     function = lib["add_one"]
     tracked = {ctypes.c_uint64.from_address(id(hotcall.bind(function)) + 16).value for _ in range(100)}
     assert len(tracked) == 1
+
+
+def test_many_functions_leave_code_memory_for_stubs():
+    """What is bound takes some of it, for good, up to a number."""
+    code = """if True:
+    import ctypes, hotcall
+    from ctypes import CFUNCTYPE, c_long
+    hotcall.install()
+    labs = ctypes.CDLL(None).labs
+    address = ctypes.cast(labs, ctypes.c_void_p).value
+    functions = [CFUNCTYPE(c_long, c_long, c_long)(address) for _ in range(5000)]
+    bound = [hotcall.bind(function) for function in functions]
+    assert all(function(-number, 0) == number for number, function in enumerate(bound))
+    assert hotcall.stats()["trampolines"] in (0, 4096)
+    print("done")
+    """
+    done = python(code)
+    assert (done.stdout, done.stderr) == ("done\n", "")

@@ -163,3 +163,27 @@ def test_interrupts_by_signals():
     assert lost <= 1, lost
     """
     output(code)
+
+
+def test_exceptions_are_described_without_code_of_theirs():
+    """hotcall stays off, and says why; what a class says of its exceptions' arguments is not asked."""
+    code = """if True:
+    import sys
+    class Odd(Exception):
+        @property
+        def args(self):
+            print("asked")
+            raise KeyboardInterrupt
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "ctypes" or name == "_ctypes":
+                raise Odd("text")
+    import hotcall
+    for name in [name for name in sys.modules if "ctypes" in name]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Finder())
+    hotcall.install()
+    print(hotcall.status().off)
+    """
+    done = python(code)
+    assert (done.stdout, done.stderr, done.returncode) == ("Odd: text\n", "", 0)

@@ -5,7 +5,7 @@ import threading
 from ctypes import c_char, c_int, c_short
 
 import pytest
-from conftest import compare, is_active
+from conftest import EXPECT_STUBS, compare, is_active, python
 
 import hotcall
 
@@ -212,3 +212,15 @@ def test_two_threads_assign(fixture_path):
         return list(seen)
 
     compare(scenario)
+
+
+@pytest.mark.skipif(not EXPECT_STUBS, reason="there are no stubs here")
+def test_a_function_that_is_declared_before_each_call_becomes_hot():
+    """By the usual threshold, where calls are counted before there is a site."""
+    code = (
+        "import ctypes, hotcall\nhotcall.install()\nfunction = ctypes.CDLL(None).labs\n"
+        "for number in range(1000):\n    function.restype = ctypes.c_long\n    assert function(-number) == number\n"
+        "print(hotcall.explain(function).tier)"
+    )
+    done = python(code, setting="")
+    assert (done.stdout, done.stderr) == ("stub\n", "")

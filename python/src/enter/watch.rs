@@ -10,7 +10,7 @@ use super::slot::items;
 use super::{Style, entry_of};
 use crate::detour;
 use crate::layout::{CDATA_POINTER, MEMORY_WORD};
-use crate::profile::Timing;
+use crate::profile::Notes;
 use crate::raw::Object;
 use crate::rules::Frame;
 use crate::runtime::{Runtime, runtime};
@@ -28,12 +28,12 @@ pub(super) fn noted<T>(
     if detour::is_relay(function) {
         return call(prepare());
     }
-    let timing = Timing::start();
+    let notes = Notes::start();
     let prepared = prepare();
     let target = function.object(CDATA_POINTER).map_or(0, |memory| memory.word(MEMORY_WORD));
-    timing.begin();
+    notes.begin();
     let result = call(prepared);
-    let (frame, whole) = timing.stop();
+    let (frame, whole) = notes.stop();
     if let Some(checks) = &runtime.checks {
         checks.count(&frame);
     }

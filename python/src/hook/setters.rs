@@ -12,7 +12,7 @@ use hotcall_tracer::Field;
 use super::{Original, clear_entry};
 use crate::layout::{self, CDATA_ENTRY};
 use crate::raw::Object;
-use crate::runtime::{Runtime, runtime};
+use crate::runtime::{CallSite, Runtime, runtime};
 
 pub(super) type Setter = unsafe extern "C-unwind" fn(this: u64, value: u64, closure: u64) -> c_int;
 
@@ -54,17 +54,18 @@ unsafe fn set(
         return unsafe { setter(this, value, closure) };
     };
     runtime.changing(this);
-    let site =
-        runtime.site(this).filter(|_| field.is_some_and(|field| keeps(function, field, value)));
+    let is_there = field.is_some_and(|field| keeps(function, field, value));
+    let site = runtime.site(this).filter(|_| is_there);
     let before = assigned(function);
-    if site.is_none() {
+    if !is_there {
         redeclare(runtime, this);
     }
     // SAFETY: the arguments that CPython gave us.
     let status = unsafe { setter(this, value, closure) };
     // Python code may have run, and have declared the function anew meanwhile.
-    let is_same = |site| runtime.site(this).is_some_and(|now| Arc::ptr_eq(&now, site));
-    if !site.as_ref().is_some_and(is_same) || assigned(function) != before {
+    let address = |site: &Option<Arc<CallSite>>| site.as_ref().map(Arc::as_ptr);
+    let is_same = || address(&runtime.site(this)) == address(&site) && assigned(function) == before;
+    if !is_there || !is_same() {
         redeclare(runtime, this);
     }
     runtime.changed(this);
