@@ -36,8 +36,8 @@ def set_options(function: object, gil: str | None = None) -> None:
 def uninstall() -> None:
     """Put everything back."""
 
-def listen(hook: Callable[[str, tuple[object, ...]], object]) -> None:
-    """Add an audit hook that does not listen to calls, which go on as they are."""
+def listen(event: str, hook: Callable[[str, tuple[object, ...]], object]) -> None:
+    """Add an audit hook for events of one name, other than calls, which go on as they are."""
 
 def bind(function: object) -> Callable[..., Any]:
     """A built-in function over a ctypes function."""

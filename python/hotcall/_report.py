@@ -298,8 +298,6 @@ def learn_names() -> None:
     import _ctypes
 
     def note(event: str, arguments: tuple[object, ...]) -> None:
-        if event != "ctypes.dlsym":
-            return
         try:
             library: Any = arguments[0]
             name: Any = arguments[1]
@@ -310,7 +308,7 @@ def learn_names() -> None:
         _names.setdefault(address, str(name))
 
     if _api._native is not None:
-        _api._native.listen(note)
+        _api._native.listen("ctypes.dlsym", note)
 
 
 def write_at_exit(*, to_stderr: bool, page: str | None) -> None:

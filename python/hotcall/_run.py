@@ -207,11 +207,16 @@ def _leave_to_interpreter(source: bytes, name: str, names: dict[str, Any]) -> No
 def _as_program(run: Callable[[], Any], names: dict[str, Any] | None = None) -> Any:
     """Run it; an exception that leaves it is shown and ends the process as if we were not there.
 
-    When that is shown, ``names`` lose what is of the file. With ``-i`` an exit is shown, too.
+    When that is shown, ``names`` lose what is of the file; from 3.14 on before it, and before an
+    exit. With ``-i`` an exit is shown, too.
     """
     try:
         return run()
     except BaseException as error:
+        if names is not None and sys.version_info >= (3, 14):
+            # A trace function sees no call here.
+            for of_file in _OF_FILES:
+                names.pop(of_file, None)
         if sys.flags.inspect or not issubclass(type(error), SystemExit):
             _show_from(_of_program(error), names or {})
         raise

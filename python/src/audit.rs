@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use hotcall_tracer::{Field, Mem, Refusal};
 use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
 
 use crate::capi::{self, FASTCALL_WITH_KEYWORDS, Method};
 use crate::hook::{self, Original, Place};
@@ -104,14 +105,21 @@ pub(crate) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     Ok(entry.map(|entry| Place::new(entry, FUNCTION, &ADD, ours)).into_iter().collect())
 }
 
-/// Adds a hook of hotcall's own, which does not listen to calls. Where there is no other
-/// one, no Python code runs meanwhile.
+/// Adds a hook of hotcall's own, which has events of one name, other than calls. Where
+/// there is no other one, no Python code runs meanwhile, nor for other events: CPython
+/// would run handlers of signals in it.
 ///
 /// # Errors
 /// What `sys.addaudithook` raised.
-pub(crate) fn add_ours(hook: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn add_ours(name: String, hook: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (py, hook) = (hook.py(), hook.clone().unbind());
+    let filter = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
+        let is_it = args.get_item(0)?.cast::<PyString>()?.to_str()? == name;
+        if is_it { hook.bind(args.py()).call1(args).map(drop) } else { Ok(()) }
+    };
+    let filter = PyCFunction::new_closure(py, None, None, filter)?;
     IS_OURS.store(true, Relaxed);
-    let added = hook.py().import("sys").and_then(|sys| sys.call_method1("addaudithook", (hook,)));
+    let added = py.import("sys").and_then(|sys| sys.call_method1("addaudithook", (filter,)));
     IS_OURS.store(false, Relaxed);
     added.map(drop)
 }

@@ -253,10 +253,10 @@ fn uninstall(py: Python<'_>) -> PyResult<()> {
     }
 }
 
-/// Adds an audit hook that does not listen to calls, which go on as they are.
+/// Adds an audit hook for events of one name, other than calls, which go on as they are.
 #[pyfunction]
-fn listen(hook: &Bound<'_, PyAny>) -> PyResult<()> {
-    audit::add_ours(hook)
+fn listen(event: String, hook: &Bound<'_, PyAny>) -> PyResult<()> {
+    audit::add_ours(event, hook)
 }
 
 /// A built-in function over a ctypes function.

@@ -37,8 +37,8 @@ print(names, sys.argv, sys.path, __name__, sys.modules["__main__"].__dict__ is g
     "a hook that fails": "import sys\ndef hook(*a):\n    raise ValueError(sys.excepthook is hook)\nsys.excepthook = hook\n1 / 0\n",
     "a hook that ends the process": LEFT + "import sys\nsys.excepthook = sys.exit\n1 / 0\n",
     "a hook that cannot be called": "import sys\nsys.excepthook = None\n1 / 0\n",
-    "a trace function": "import sys\nsys.settrace(lambda frame, *a: print(frame.f_code.co_name))\n",
-    "a trace function and an exit": "import sys\nsys.settrace(lambda frame, *a: print(frame.f_code.co_name))\nsys.exit()\n",
+    "a trace function": "import ctypes, sys\nsys.settrace(lambda frame, *a: print(frame.f_code.co_name))\n",
+    "a trace function and an exit": "import ctypes, sys\nsys.settrace(lambda frame, *a: print(frame.f_code.co_name))\nsys.exit()\n",
     "no hook": "import sys\ndel sys.excepthook\n1 / 0\n",
     "an error of hotcall's own": "import hotcall\n\n\ndef f():\n    hotcall.explain(len)\n\n\nf()\n",
     "an error within hotcall": f"""

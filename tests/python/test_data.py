@@ -250,7 +250,7 @@ def test_byref():
             _fields_ = [("x", c_int), ("y", c_int)]
 
         outcomes = [repr(byref), byref.__name__, byref.__doc__, byref.__self__ is sys.modules["_ctypes"], callable(byref)]
-        outcomes += [byref.__text_signature__, pydoc.render_doc(byref), observe(inspect.signature, byref)[:3]]
+        outcomes += [byref.__text_signature__, pydoc.render_doc(byref), observe(lambda: str(inspect.signature(byref)))[:3]]
         instances = [Point(1, 2), c_int(5), (c_int * 3)(), POINTER(c_int)(), ctypes.CDLL(None).abs, Point, 5, None, "x", object()]
         for instance in instances:
             for args in [(instance,), (instance, 4), (instance, 0), (instance, "x"), (instance, 2**70), (instance, 1, 2), ()]:
