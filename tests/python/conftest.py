@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("HOTCALL", "threshold=1,count=1,code=65536")
 
 import ctypes  # noqa: E402
+import gc  # noqa: E402
 import random  # noqa: E402
 import shutil  # noqa: E402
 import struct  # noqa: E402
@@ -217,6 +218,15 @@ def start_uninstalled():
     if hotcall.status().gil != policy:
         hotcall.install(gil=policy)
     hotcall.uninstall()
+
+
+@pytest.fixture
+def small_heap():
+    """Spares the garbage collector what is there already, in tests that call it hundreds of times."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(params=["plain", "installed"])

@@ -126,6 +126,7 @@ def test_instances_that_changed_their_class():
     compare(scenario)
 
 
+@pytest.mark.usefixtures("small_heap")
 def test_classes_that_are_made_endlessly():
     """What is kept of classes that are dead does not add up."""
 
@@ -165,6 +166,7 @@ def test_more_classes_and_fields_than_tables_have_room_for():
     compare(scenario)
 
 
+@pytest.mark.usefixtures("small_heap")
 def test_classes_die():
     """Instances that are kept keep no class alive, and the next class at its address is another one."""
 
