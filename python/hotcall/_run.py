@@ -155,10 +155,16 @@ def _run_file(name: str, main: ModuleType, run: Callable[[], None]) -> None:
     names["__file__"] = name
     if sys.version_info < (3, 15):
         names["__cached__"] = None
-    _as_program(run, names)
-    # Threads and handlers of the exit run next, without these. A trace function sees no call here.
-    for of_file in _OF_FILES:
-        names.pop(of_file, None)
+    # Up to 3.13 an exception is shown before they go, and an exit leaves them.
+    keeps = sys.version_info < (3, 14)
+    try:
+        _as_program(run, names if keeps else None)
+        keeps = False
+    finally:
+        if not keeps:
+            # Threads and handlers of the exit run next. A trace function sees no call here.
+            for of_file in _OF_FILES:
+                names.pop(of_file, None)
 
 
 def _load(compiled: bytes) -> CodeType:
@@ -207,16 +213,11 @@ def _leave_to_interpreter(source: bytes, name: str, names: dict[str, Any]) -> No
 def _as_program(run: Callable[[], Any], names: dict[str, Any] | None = None) -> Any:
     """Run it; an exception that leaves it is shown and ends the process as if we were not there.
 
-    When that is shown, ``names`` lose what is of the file; from 3.14 on before it, and before an
-    exit. With ``-i`` an exit is shown, too.
+    When that has been shown, ``names`` lose what is of the file. With ``-i`` an exit is shown, too.
     """
     try:
         return run()
     except BaseException as error:
-        if names is not None and sys.version_info >= (3, 14):
-            # A trace function sees no call here.
-            for of_file in _OF_FILES:
-                names.pop(of_file, None)
         if sys.flags.inspect or not issubclass(type(error), SystemExit):
             _show_from(_of_program(error), names or {})
         raise

@@ -25,6 +25,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hotcall_asm::Trampoline;
 use pyo3::prelude::*;
+use pyo3::types::PyCFunction;
 
 use crate::capi::{self, FASTCALL_WITH_KEYWORDS, Method, ONE_ARGUMENT};
 use crate::enter::Vectorcall;
@@ -129,8 +130,7 @@ fn entry(look: Look) -> u64 {
     *entries.entry(look).or_insert_with_key(|(name, doc, (function, flags))| {
         let leaked = |text: &CString| text.clone().into_raw().expose_provenance() as u64;
         let (function, flags, doc) = (*function, *flags, doc.as_ref().map_or(0, leaked));
-        let method = Method { name: leaked(name), function, flags, doc };
-        std::ptr::from_ref(Box::leak(Box::new(method))).expose_provenance() as u64
+        Method { name: leaked(name), function, flags, doc }.leak()
     })
 }
 
@@ -174,10 +174,10 @@ pub(crate) fn is_bound(function: Object) -> bool {
 
 /// The ctypes function that `object` is bound to; none if `bind` did not give it.
 pub(crate) fn bound_to<'py>(object: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    let builtin = handle(object);
-    if Some(builtin.class().address()) != capi::symbol(c"PyCFunction_Type") {
+    if !object.is_exact_instance_of::<PyCFunction>() {
         return None;
     }
+    let builtin = handle(object);
     // SAFETY: a built-in function.
     let function = unsafe { capi::PyCFunction_GetFunction(builtin.address()) };
     if function != SLOW as usize as u64 && !(runtime().is_some() && is_bound(builtin)) {

@@ -125,6 +125,14 @@ pub(crate) struct Method {
     pub(crate) doc: u64,
 }
 
+impl Method {
+    /// The address of an entry that lives as long as the process: nobody counts the
+    /// functions that refer to it.
+    pub(crate) fn leak(self) -> u64 {
+        std::ptr::from_ref(Box::leak(Box::new(self))).expose_provenance() as u64
+    }
+}
+
 /// `PyObject_Vectorcall`, which every supported version exports, but which is in
 /// the stable ABI from 3.12 on: so it is looked up.
 ///

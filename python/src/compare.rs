@@ -38,15 +38,12 @@ use crate::helpers::keeping_errno;
 use crate::hook;
 use crate::layout::{CDATA_POINTER, MEMORY_WORD};
 use crate::parameters;
-use crate::profile::{self, MAKERS, Maker, Notes};
+use crate::profile::{self, MAKERS, Maker, Notes, Reason};
 use crate::raw::{Object, Owned};
 use crate::refusals;
 use crate::rules::{self, Frame, Made, Unmade};
 use crate::runtime::{CallSite, Runtime};
 use crate::symbols;
-
-/// Why a call is not checked.
-pub(crate) type Reason = &'static str;
 
 const REFUSED: Reason = "ctypes had to make the call that it is compared with";
 const NEW_CLASS: Reason = "the class of an argument is a new one";

@@ -28,6 +28,7 @@ use crate::audit;
 use crate::boxes;
 use crate::callbacks::thunks::Thunks;
 use crate::data;
+use crate::described;
 use crate::enter::{Call, tp_call};
 use crate::entries;
 use crate::helpers::keeping_exception;
@@ -105,7 +106,7 @@ fn set_flag(class: Object, on: bool) {
 
 /// The `__name__` in a function's own dictionary, or else its class's name.
 pub(crate) fn name(function: Object) -> String {
-    own_name(function).unwrap_or_else(|| function.class().text(layout::TYPE_NAME))
+    own_name(function).unwrap_or_else(|| described::class(function))
 }
 
 /// The `__name__` in a function's own dictionary, if it is there. An exception that is

@@ -126,9 +126,8 @@ pub(crate) fn function(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         flags: FASTCALL,
         doc: 0,
     };
-    let method = std::ptr::from_ref(Box::leak(Box::new(method))).expose_provenance() as u64;
     // SAFETY: an entry that lives for ever.
-    match Owned::from_new(unsafe { capi::PyCFunction_NewEx(method, 0, 0) }) {
+    match Owned::from_new(unsafe { capi::PyCFunction_NewEx(method.leak(), 0, 0) }) {
         Some(made) => Ok(made.object().bound(py)),
         None => Err(PyErr::fetch(py)),
     }

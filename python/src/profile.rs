@@ -19,7 +19,6 @@ use std::time::Instant;
 
 use hotcall_tracer::{BuildWordHasher, Effect, Entry, Helper, Refusal};
 
-use crate::compare;
 use crate::hook;
 use crate::raw::Object;
 use crate::runtime::CallSite;
@@ -44,6 +43,9 @@ pub(crate) enum Maker {
 /// How many kinds of makers there are.
 pub(crate) const MAKERS: usize = 3;
 
+/// Why a call is not checked.
+pub(crate) type Reason = &'static str;
+
 /// A call that is being made by this thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
@@ -55,7 +57,7 @@ pub(crate) struct Frame {
     /// Why ctypes makes it, if it is not cold.
     pub(crate) refusal: Option<Refusal>,
     /// What came of its check, or why there was none; none if nobody asked.
-    pub(crate) check: Option<Result<(), compare::Reason>>,
+    pub(crate) check: Option<Result<(), Reason>>,
 }
 
 const NO_FRAME: Frame =
@@ -150,7 +152,7 @@ pub(crate) fn refused(refusal: Refusal) {
 
 /// Notes what came of the check of the call at hand. That of a relay, which is part of
 /// the call, comes second and says nothing of the whole.
-pub(crate) fn checked(outcome: Result<(), compare::Reason>) {
+pub(crate) fn checked(outcome: Result<(), Reason>) {
     let frame = CURRENT.get();
     CURRENT.set(Frame { check: frame.check.or(Some(outcome)), ..frame });
 }

@@ -96,16 +96,17 @@ def complaints(run: Run, plain: Run, setting: str, runner: tuple[str, str]) -> l
         words.append(f"ran {run.ran}, skipped {run.skipped}; plain ran {plain.ran}, skipped {plain.skipped}")
     if run.processes == 0:
         words.append("hotcall was not loaded: no process reported counts")
+    if runner == AUDITED and sys.version_info >= (3, 14):
+        if run.counts["stub_calls"] or run.counts["interpreter_calls"]:
+            words.append("calls were not made by ctypes, though an audit hook listens to it")
+        return words
     options = setting.split(",")
     denied = "jit=off" in options or "memory=deny" in options
-    audited = runner == AUDITED and sys.version_info >= (3, 14)
-    if audited and (run.counts["stub_calls"] or run.counts["interpreter_calls"]):
-        words.append("calls were not made by ctypes, though an audit hook listens to it")
     if denied and run.counts["stub_calls"]:
         words.append("calls ran in stubs, which are off")
     if denied and not run.counts["interpreter_calls"]:
         words.append("no call ran in the interpreter")
-    if not denied and not audited and "threshold=1" in options and not run.counts["stub_calls"]:
+    if not denied and "threshold=1" in options and not run.counts["stub_calls"]:
         words.append("no call ran in a stub")
     return words
 

@@ -44,10 +44,11 @@ SPECIAL = {
 LABELS = [*PLAIN, *SPECIAL]
 BASE = "extension, GIL held"
 INTERPRETER = "hotcall, interpreter"
+EMPTY = "an empty function"
 PEERS = {"Cython": "wrapped", "nanobind": "wrapped_nanobind", "PyO3": "wrapped_pyo3", "pybind11": "wrapped_pybind11"}
 """The peers whose modules have the functions under their names."""
 NAMES = [
-    "an empty function", "hotcall, bound", "hotcall", "hotcall, PyDLL", BASE, *PEERS, "extension, GIL released",
+    EMPTY, "hotcall, bound", "hotcall", "hotcall, PyDLL", BASE, *PEERS, "extension, GIL released",
     "cffi, API mode", INTERPRETER, "cffi, ABI mode", "ctypes, undeclared", "ctypes, PyDLL", "ctypes",
 ]  # fmt: skip
 """All contenders, in the order in which they are shown."""
@@ -227,7 +228,7 @@ def all_contenders(folder, extension):
     peers = {name: making.load(module) for name, module in PEERS.items()}
     outside = {
         BASE: Wrapped(extension, "held_"),
-        "an empty function": Empty(extension, "held_"),
+        EMPTY: Empty(extension, "held_"),
         "extension, GIL released": Wrapped(extension),
         **{name: Wrapped(module) for name, module in peers.items() if module},
         "cffi, API mode": cffi_api(),

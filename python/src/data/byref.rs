@@ -108,10 +108,7 @@ fn entry(py: Python<'_>, plain: Object) -> PyResult<u64> {
     let array = of_array as unsafe extern "C-unwind" fn(u64, u64, u64) -> u64 as usize as u64;
     // SAFETY: the table entry of a built-in function.
     let definition = unsafe { *(plain.word(METHOD_DEF) as *const Method) };
-    let entry = |function, flags| {
-        let made = Method { function, flags, ..definition };
-        std::ptr::from_ref(Box::leak(Box::new(made))).expose_provenance() as u64
-    };
+    let entry = |function, flags| Method { function, flags, ..definition }.leak();
     let of_one = entry(one, ONE_ARGUMENT);
     // SAFETY: a table entry that lives for ever.
     let sample = Owned::from_new(unsafe { capi::PyCFunction_NewEx(of_one, 0, 0) });
