@@ -175,10 +175,15 @@ long many_structs(long a, long b, long c, long d, long e, mixed m, pair p, curso
 {
     return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * m.x + 7 * (long)m.y + 8 * p.x + 9 * p.y + 10 * q.kind + 11 * (long)r.y + 12 * (long)x;
 }
-/* Gives other words in each register in which a structure may be returned. */
 mixed answer_mixed(void) { return (mixed){0x1122334455667788, 1.5}; }
-__asm__(".globl answer_all\nanswer_all:\nmovabs $0x1122334455667788, %rax\nmovabs $0x99aabbccddeeff01, %rdx\n"
+/*
+ * answer_all(7, size) gives other words in each register in which a structure may be returned. Where the caller wants it in
+ * memory its address comes first, and that many bytes there become 0x5a.
+ */
+__asm__(".globl answer_all\nanswer_all:\ncmp $7, %rdi\njne 1f\n"
+        "movabs $0x1122334455667788, %rax\nmovabs $0x99aabbccddeeff01, %rdx\n"
         "movabs $0x2132435465768798, %rcx\nmovq %rcx, %xmm0\nmovabs $0x3142536475869718, %rcx\nmovq %rcx, %xmm1\nret\n"
+        "1: mov %rdi, %rsi\nmov %rdx, %rcx\nmov $0x5a, %eax\nrep stosb\nmov %rsi, %rax\nret\n"
         ".type answer_all, @function\n");
 /* Calls back while a structure that was passed by value is still to be read. */
 long read_later(cursor c, void (*between)(void)) { between(); return c.kind + (long)c.data[1]; }

@@ -198,7 +198,8 @@ def test_the_end_of_the_process():
 def test_threads_of_c_at_the_end_of_the_process(turn):
     """Threads that nobody knows of call back for good, while the end drops what they call.
 
-    CPython by itself crashes now and then when one of them meets the end; ending the process is something else.
+    CPython by itself crashes now and then when one of them meets the end, or, 3.14, aborts with the text below; ending the
+    process is something else.
     """
     code = """
     last = [c_int() for _ in range(4)]
@@ -208,7 +209,8 @@ def test_threads_of_c_at_the_end_of_the_process(turn):
     print(all(at.value > 1 for at in last), flush=True)
     """
     finished = python(PRELUDE + code.strip("\n"))
-    assert finished.stdout == "True\n" and finished.returncode in (0, -signal.SIGSEGV), finished
+    aborted = finished.returncode == -signal.SIGABRT and "gilstate_tss_set: failed to set current tstate" in finished.stderr
+    assert finished.stdout == "True\n" and (finished.returncode in (0, -signal.SIGSEGV) or aborted), finished
 
 
 @pytest.mark.stubs
