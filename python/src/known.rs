@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcall_core::{CType, PreparedCall};
-use hotcall_tracer::{Field, Refusal, Symbol};
+use hotcall_tracer::{BuildWordHasher, Field, Refusal, Symbol};
 
 use crate::boxes::Boxing;
 use crate::callbacks::thunks::Thunks;
@@ -51,33 +51,27 @@ pub(crate) struct Known {
 /// As many prepared calls are kept; then they are made anew.
 const MOST_SIGNATURES: usize = 1000;
 
-/// Prepared calls by their types.
+/// Prepared calls by the C types of their arguments, behind which is that of the result.
 #[derive(Debug, Default)]
-pub(crate) struct Undeclared(Mutex<HashMap<Types, Arc<PreparedCall>>>);
-
-/// The C types of arguments, and of the result.
-type Types = (Vec<CType>, CType);
+pub(crate) struct Undeclared(Mutex<HashMap<Box<[CType]>, Arc<PreparedCall>, BuildWordHasher>>);
 
 impl Undeclared {
-    /// The call of a function with these types.
+    /// The call of a function with these types, those of its arguments before that of
+    /// its result.
     ///
     /// # Errors
     /// The refusal under which ctypes makes it.
-    pub(crate) fn prepare(
-        &self,
-        args: Vec<CType>,
-        result: CType,
-    ) -> Result<Arc<PreparedCall>, Refusal> {
+    pub(crate) fn prepare(&self, types: &[CType]) -> Result<Arc<PreparedCall>, Refusal> {
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (args, result);
-        if let Some(call) = calls.get(&key) {
+        if let Some(call) = calls.get(types) {
             return Ok(Arc::clone(call));
         }
         if calls.len() == MOST_SIGNATURES {
             calls.clear();
         }
-        let call = declare::prepare(key.0.clone(), result)?;
-        calls.insert(key, Arc::clone(&call));
+        let (result, args) = types.split_last().unwrap_or((&CType::Void, &[]));
+        let call = declare::prepare(args.to_vec(), *result)?;
+        calls.insert(types.into(), Arc::clone(&call));
         Ok(call)
     }
 }

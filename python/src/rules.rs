@@ -264,7 +264,8 @@ fn take_all<O: Ops>(
         return Err(refusals::NARROW);
     }
     if types[..] != *declared.args() {
-        taken.call = known.undeclared.prepare(types.to_vec(), declared.result())?;
+        types.push(declared.result());
+        taken.call = known.undeclared.prepare(&types)?;
     }
     Ok(Taken::All)
 }
