@@ -109,15 +109,15 @@ def around():
 
 
 def shapes(libc):
-    """Statements that call one function with 1, 2, 4, 8 and 32 shapes of arguments, 32 calls each."""
+    """Statements that call one function with 1, 2, 4, 8 and 32 shapes of arguments, declared or not, 32 calls each."""
     first = [5, None, b"abc", c_void_p(9), byref(c_int(3)), (c_int * 2)(), pointer(c_int(1)), c_char_p(b"x")]
     values = first + [(c_int * count)() for count in range(3, 27)]
     statements = {}
-    for count in (1, 2, 4, 8, 32):
+    for count, argtypes, label in [*((count, [c_void_p], "shapes") for count in (1, 2, 4, 8, 32)), (32, None, "undeclared shapes")]:
         function = libc["abs"]
-        function.argtypes, function.restype = [c_void_p], None
+        function.argtypes, function.restype = argtypes, None
         statement = "; ".join(f"a0(a{1 + index % count})" for index in range(32))
-        statements[f"{count} shapes"] = (statement, function, *values[:count])
+        statements[f"{count} {label}"] = (statement, function, *values[:count])
     return statements
 
 
