@@ -93,7 +93,7 @@ pub(crate) fn call<O: Ops>(
         words: SmallVec::new(),
         held: SmallVec::new(),
         copied: SmallVec::new(),
-        call: Arc::clone(&declaration.call),
+        call: None,
     };
     match take_all(o, known, declaration, frame, count, &mut taken)? {
         Taken::All => call_function(o, known, declaration, policy, frame, &mut taken)
@@ -137,7 +137,8 @@ fn call_function<O: Ops>(
         errno.hold(o);
     }
     let given = gil::give(o, around, frame.this);
-    let value = perform(o, known, target, taken, errno);
+    let call = taken.call.as_ref().unwrap_or(&declaration.call);
+    let value = perform(o, known, call, target, &taken.words, errno);
     gil::take(o, given);
     if let Some(errno) = errno {
         errno.release(o);
@@ -218,8 +219,8 @@ struct Words<W> {
     held: SmallVec<[W; 4]>,
     /// The places of words that say what is copied, to become addresses.
     copied: SmallVec<[(usize, Copied<W>); 2]>,
-    /// How the function is called this time.
-    call: Arc<PreparedCall>,
+    /// How the function is called this time, if not as it is declared.
+    call: Option<Arc<PreparedCall>>,
 }
 
 /// Takes the declared arguments and those behind them into `taken`.
@@ -265,7 +266,7 @@ fn take_all<O: Ops>(
     }
     if types[..] != *declared.args() {
         types.push(declared.result());
-        taken.call = known.undeclared.prepare(&types)?;
+        taken.call = Some(known.undeclared.prepare(&types)?);
     }
     Ok(Taken::All)
 }
@@ -340,8 +341,9 @@ fn has_version<O: Ops>(o: &mut O, class: O::Word, version: u32) -> bool {
 fn perform<O: Ops>(
     o: &mut O,
     known: &Known,
+    call: &Arc<PreparedCall>,
     target: O::Word,
-    taken: &Words<O::Word>,
+    words: &[O::Word],
     errno: Option<Private<O::Word>>,
 ) -> O::Word {
     if let Some(errno) = errno {
@@ -350,7 +352,7 @@ fn perform<O: Ops>(
     if known.timed {
         o.help(&profile::BEGIN, &[]);
     }
-    let value = o.call(&taken.call, target, &taken.words);
+    let value = o.call(call, target, words);
     if known.timed {
         o.help(&profile::END, &[]);
     }
