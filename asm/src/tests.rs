@@ -80,7 +80,7 @@ impl Builder {
     }
 
     /// Calls the function at `target`, declared by the text of its signature.
-    fn call(&mut self, signature: &str, target: Val, args: &[Val]) -> Val {
+    pub(crate) fn call(&mut self, signature: &str, target: Val, args: &[Val]) -> Val {
         let signature = signature.parse().expect("a valid signature");
         let call = PreparedCall::new(&signature).expect("a signature that libffi knows");
         let args = std::iter::once(target).chain(args.iter().copied()).collect();
