@@ -61,6 +61,8 @@ pub const MOST_CHANCES: u32 = 4;
 /// calls that none of its stubs took; the next one lasts four times as long. And
 /// so with a site that was refused: it is tried again after as many calls.
 const FULL: u32 = 16;
+/// How often a trace is compiled at most while other threads change the chain.
+const ATTEMPTS: u32 = 3;
 
 /// What the generic path does with the call at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,7 +262,8 @@ impl<S: Clone> Site<S> {
 
     /// Optimises and compiles a recorded trace, and puts its stub at the head
     /// of the chain, in front of `generic`, the address of the generic path.
-    /// Gives the new head.
+    /// Gives the new head. Where other threads change the chain again and again,
+    /// the shape is left for a later call.
     ///
     /// # Errors
     /// The backend's refusal, which is also remembered.
@@ -270,26 +273,30 @@ impl<S: Clone> Site<S> {
     {
         let trace = optimize(trace);
         let head = || self.head().unwrap_or(generic);
-        // Another thread may compile the same shape, before or during this.
         let known = |state: &State<S>| state.shapes.iter().any(|shape| shape.trace == trace);
-        if known(&self.state()) {
-            return Ok(head());
-        }
-        match backend.compile(&trace, head()) {
-            Ok(stub) => {
-                let mut state = self.state();
-                if !known(&state) {
-                    self.head.store(backend.entry(&stub), Release);
-                    state.shapes.push(Shape { trace, stub });
+        for _ in 0..ATTEMPTS {
+            // Another thread may have compiled the same shape.
+            if known(&self.state()) {
+                break;
+            }
+            let fallback = head();
+            let stub = match backend.compile(&trace, fallback) {
+                Ok(stub) => stub,
+                Err(refusal) => {
+                    self.state().uncompiled = Some(refusal);
+                    return Err(refusal);
                 }
-                drop(state);
-                Ok(head())
-            }
-            Err(refusal) => {
-                self.state().uncompiled = Some(refusal);
-                Err(refusal)
+            };
+            // Another one may have changed the chain meanwhile: in front of what it
+            // is now the stub would lead past new stubs, or to those that were dropped.
+            let mut state = self.state();
+            if head() == fallback && !known(&state) {
+                self.head.store(backend.entry(&stub), Release);
+                state.shapes.push(Shape { trace, stub });
+                break;
             }
         }
+        Ok(head())
     }
 
     /// The entry of the newest stub, if there is one.

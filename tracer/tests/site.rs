@@ -100,6 +100,85 @@ fn the_same_shape_is_chained_once() {
     assert_eq!(site.shapes().len(), 1);
 }
 
+/// Compiles to a number while another thread does something at the site.
+struct Meanwhile<'a> {
+    numbers: Numbers,
+    other: &'a dyn Fn(&Numbers),
+}
+
+impl Backend for Meanwhile<'_> {
+    type Stub = u64;
+
+    fn compile(&self, trace: &Trace, fallback: u64) -> Result<u64, Refusal> {
+        (self.other)(&self.numbers);
+        self.numbers.compile(trace, fallback)
+    }
+
+    fn entry(&self, stub: &u64) -> u64 {
+        *stub
+    }
+}
+
+/// The stubs from the head to the generic path at 7.
+fn chain(site: &Site<u64>, backend: &Numbers) -> Vec<u64> {
+    let fallbacks = backend.fallbacks.borrow();
+    let next = |stub: &u64| Some(fallbacks[*stub as usize - 101]).filter(|next| *next != 7);
+    std::iter::successors(site.head(), next).collect()
+}
+
+fn stubs(site: &Site<u64>) -> Vec<u64> {
+    site.shapes().iter().rev().map(|shape| shape.stub).collect()
+}
+
+#[test]
+fn shapes_that_are_compiled_at_once_are_all_in_the_chain() {
+    let site = site(1, 8);
+    let words = RefCell::new(vec![2]);
+    let other = |numbers: &Numbers| {
+        if let Some(word) = words.borrow_mut().pop() {
+            site.add(returns(word), numbers, 7).unwrap();
+        }
+    };
+    let backend = Meanwhile { numbers: Numbers { room: 9, ..Numbers::default() }, other: &other };
+    assert_eq!(site.add(returns(1), &backend, 7), Ok(103), "the second attempt");
+    assert_eq!(stubs(&site), [103, 101]);
+    assert_eq!(chain(&site, &backend.numbers), stubs(&site));
+
+    words.borrow_mut().push(3);
+    assert_eq!(site.add(returns(3), &backend, 7), Ok(104), "the other thread's");
+    assert_eq!(chain(&site, &backend.numbers), stubs(&site));
+}
+
+#[test]
+fn a_chain_that_is_dropped_while_a_shape_is_compiled_does_not_return() {
+    let site = site(1, 2);
+    let numbers = Numbers { room: 9, ..Numbers::default() };
+    assert_eq!(site.add(returns(1), &numbers, 7), Ok(101));
+    let backend = Meanwhile { numbers, other: &|_| site.start_over() };
+    site.add(returns(2), &backend, 7).unwrap();
+    assert_eq!(chain(&site, &backend.numbers), stubs(&site));
+    assert_eq!(site.shapes().len(), 1);
+    assert_eq!(site.plan(), Plan::Record, "the next call is recorded");
+}
+
+#[test]
+fn a_shape_is_left_for_later_while_others_are_added_without_end() {
+    let site = site(1, 99);
+    let word = RefCell::new(100);
+    let other = |numbers: &Numbers| {
+        *word.borrow_mut() += 1;
+        site.add(returns(*word.borrow()), numbers, 7).unwrap();
+    };
+    let backend = Meanwhile { numbers: Numbers { room: 99, ..Numbers::default() }, other: &other };
+    let head = site.add(returns(1), &backend, 7).unwrap();
+    assert_eq!(site.head(), Some(head));
+    assert!(site.shapes().iter().all(|shape| shape.trace != returns(1)));
+    assert_eq!(chain(&site, &backend.numbers), stubs(&site));
+    assert_eq!(site.plan(), Plan::Record);
+    site.add(returns(1), &backend.numbers, 7).unwrap();
+    assert_eq!(site.shapes().last().map(|shape| shape.trace.clone()), Some(returns(1)));
+}
+
 #[test]
 fn a_backend_that_refused_is_not_asked_again() {
     let site = site(1, 4);
