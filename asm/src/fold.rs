@@ -115,10 +115,12 @@ fn fold_addresses(trace: &Trace, uses: &[u32], fates: &mut [Fate]) {
         }
         if inst.op == Op::Thread && fates[index] == Fate::Emit {
             let base = Val(index as u32);
+            // Those that nobody needs are not among its uses.
+            let needed = trace.insts.iter().zip(uses).filter(|(_, uses)| **uses > 0);
             let is_base =
                 |user: &&Inst| matches!(user.op, Op::Load | Op::Store) && user.args[0] == base;
             let others = |user: &Inst| user.args.iter().filter(|arg| **arg == base).count() > 1;
-            let users: Vec<_> = trace.insts.iter().filter(is_base).collect();
+            let users: Vec<_> = needed.map(|(inst, _)| inst).filter(is_base).collect();
             if users.len() as u32 == uses[index] && !users.into_iter().any(others) {
                 fates[index] = Fate::Fold;
             }

@@ -127,3 +127,16 @@ fn what_is_refused() {
     b.op(Op::ToF64, &[hotcall_tracer::Val(9)]);
     check(Abi::HOST, &b.ret(x), INVALID_TRACE);
 }
+
+#[test]
+fn what_nobody_needs_of_a_thread_does_not_fold_its_base() {
+    let (mut b, [x]) = Builder::new();
+    let thread = b.op(Op::Thread, &[]);
+    b.load(thread, Field::new("unneeded", 0, Mem::I64));
+    let sum = b.op(Op::Add, &[thread, x]);
+    let (trace, jit) = (b.ret(sum), Jit::default());
+    let entry = jit.compile(&trace, 0).unwrap().entry();
+    // SAFETY: it adds its first word to the thread's base.
+    let [none, five] = [0, 5].map(|x| unsafe { enter(Abi::HOST, entry, &[x; 6]) });
+    assert_eq!(five, none + 5);
+}
