@@ -119,7 +119,7 @@ impl Teller {
             return Ok(None);
         }
         let path = self.folder.join(format!("jit-{}.dump", process::id()));
-        let mut dump = Dump::new(open(&path)?)?;
+        let mut dump = Dump::open(&path)?;
         told.iter().try_for_each(|(name, stub)| dump.add(name, stub))?;
         Ok(Some(dump))
     }

@@ -1,9 +1,13 @@
 //! The dump of code that `perf inject --jit` reads. Source: linux,
 //! `tools/perf/Documentation/jitdump-specification.txt`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{Mmap, MmapOptions};
 
@@ -20,32 +24,37 @@ const LOAD: u32 = 0;
 /// Its size without name and code.
 const LOAD_HEADER: usize = 56;
 
-/// A dump that is being written.
+/// The dumps that this program has begun, and how many stubs are in each. What
+/// else is there is of another program that had the number of this process.
+static BEGUN: Mutex<BTreeMap<PathBuf, Arc<AtomicU64>>> = Mutex::new(BTreeMap::new());
+
+/// A dump that is being written, maybe by others of this process too.
 #[derive(Debug)]
 pub(super) struct Dump {
     file: File,
     /// By this mapping `perf record` notices the file.
     _mapped: Mmap,
     /// How many stubs are in it.
-    count: u64,
+    count: Arc<AtomicU64>,
 }
 
 impl Dump {
-    /// Begins a dump.
+    /// Opens the dump of this process, and begins it if nobody has.
     ///
     /// # Errors
     /// What the system says; also where its folder may not have executable files.
-    pub(super) fn new(mut file: File) -> io::Result<Dump> {
-        let mut header = Vec::new();
-        for word in [MAGIC, VERSION, HEADER, MACHINE, 0, process::id()] {
-            header.extend(word.to_ne_bytes());
+    pub(super) fn open(path: &Path) -> io::Result<Dump> {
+        let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = super::open(path)?;
+        let count = begun.get(path).cloned().unwrap_or_default();
+        if !begun.contains_key(path) {
+            file.set_len(0)?;
+            file.write_all(&header())?;
+            begun.insert(path.to_owned(), Arc::clone(&count));
         }
-        header.extend(now().to_ne_bytes());
-        header.extend(0_u64.to_ne_bytes());
-        file.write_all(&header)?;
         // SAFETY: nobody looks at what is mapped.
         let mapped = unsafe { MmapOptions::new().len(HEADER as usize).map_exec(&file) }?;
-        Ok(Dump { file, _mapped: mapped, count: 0 })
+        Ok(Dump { file, _mapped: mapped, count })
     }
 
     /// Adds a stub.
@@ -60,15 +69,26 @@ impl Dump {
         record.extend(now().to_ne_bytes());
         record.extend(process::id().to_ne_bytes());
         record.extend(thread().to_ne_bytes());
-        for word in [stub.entry(), stub.entry(), stub.len() as u64, self.count] {
+        let index = self.count.fetch_add(1, Relaxed);
+        for word in [stub.entry(), stub.entry(), stub.len() as u64, index] {
             record.extend(word.to_ne_bytes());
         }
         record.extend(name.bytes().map(|byte| byte.max(1)));
         record.push(0);
         record.extend(stub.code());
-        self.count += 1;
         self.file.write_all(&record)
     }
+}
+
+/// What a dump begins with.
+fn header() -> Vec<u8> {
+    let mut header = Vec::new();
+    for word in [MAGIC, VERSION, HEADER, MACHINE, 0, process::id()] {
+        header.extend(word.to_ne_bytes());
+    }
+    header.extend(now().to_ne_bytes());
+    header.extend(0_u64.to_ne_bytes());
+    header
 }
 
 /// Nanoseconds of the clock that `perf record -k mono` uses.

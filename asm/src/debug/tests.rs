@@ -1,6 +1,7 @@
 //! What is told of stubs, read back: the map, the dump, and the object file.
 
 use std::fs;
+use std::sync::MutexGuard;
 
 use hotcall_tracer::{Backend, Op, Trace};
 
@@ -16,17 +17,38 @@ fn returns(word: u64) -> Trace {
     b.ret(sum)
 }
 
-/// A folder of its own for a test.
-fn folder(name: &str) -> PathBuf {
+/// A folder of its own for a test, and that no other test holds the lock of the
+/// dumps meanwhile: a child that is forked then could never take it.
+fn folder(name: &str) -> (PathBuf, MutexGuard<'static, ()>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = std::env::temp_dir().join(format!("hotcall-{name}-{}", process::id()));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir(&folder).unwrap();
-    folder
+    (folder, alone)
+}
+
+/// The numbers and names of the stubs in the dump of this process.
+fn dumped(folder: &Path) -> Vec<(u64, String)> {
+    let dump = fs::read(folder.join(format!("jit-{}.dump", process::id()))).unwrap();
+    let word = |at: usize| u32::from_ne_bytes(dump[at..at + 4].try_into().unwrap());
+    let mut stubs = Vec::new();
+    let mut at = word(8) as usize;
+    while at < dump.len() {
+        assert_eq!(word(at), 0, "a stub at byte {at} of {}", dump.len());
+        let size = word(at + 4) as usize;
+        let record = &dump[at..at + size];
+        let name = record[56..].split(|byte| *byte == 0).next().unwrap();
+        let index = u64::from_ne_bytes(record[48..56].try_into().unwrap());
+        stubs.push((index, String::from_utf8(name.to_vec()).unwrap()));
+        at += size;
+    }
+    stubs
 }
 
 #[test]
 fn each_stub_is_told_once_and_children_have_files_of_their_own() {
-    let (jit, folder) = (Jit::default(), folder("map"));
+    let (jit, (folder, _alone)) = (Jit::default(), folder("map"));
     let tell = Tell { perf_map: true, jitdump: true, gdb: false };
     let teller = Teller::in_folder(tell, &folder);
     let stubs = [0, 1, 2].map(|word| jit.compile(&returns(word), 0).unwrap());
@@ -45,7 +67,9 @@ fn each_stub_is_told_once_and_children_have_files_of_their_own() {
 
     let child = || {
         teller.tell("three", &stubs[2]).unwrap();
+        let names = [(0, "one"), (1, "two"), (2, "three")];
         map(process::id()) == lines(&["one", "two", "three"])
+            && dumped(&folder) == names.map(|(index, name)| (index, format!("hotcall::{name}")))
     };
     assert!(forked(|| {}, child));
     assert_eq!(map(process::id()), lines(&["one", "two"]));
@@ -54,7 +78,7 @@ fn each_stub_is_told_once_and_children_have_files_of_their_own() {
 
 #[test]
 fn the_dump_has_names_and_code() {
-    let (jit, folder) = (Jit::default(), folder("dump"));
+    let (jit, (folder, _alone)) = (Jit::default(), folder("dump"));
     let teller = Teller::in_folder(Tell { jitdump: true, ..Tell::default() }, &folder);
     let stub = jit.compile(&returns(7), 0).unwrap();
     teller.tell("a function", &stub).unwrap();
@@ -72,6 +96,32 @@ fn the_dump_has_names_and_code() {
     assert_eq!([long(record + 40), long(record + 48)], [stub.len() as u64, 0]);
     let rest = [b"hotcall::a function\0", stub.code()].concat();
     assert_eq!(dump[record + 56..], rest[..]);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn what_another_program_has_dumped_is_gone() {
+    let (jit, (folder, _alone)) = (Jit::default(), folder("stale"));
+    fs::write(folder.join(format!("jit-{}.dump", process::id())), [7; 99]).unwrap();
+    let teller = Teller::in_folder(Tell { jitdump: true, ..Tell::default() }, &folder);
+    teller.tell("one", &jit.compile(&returns(7), 0).unwrap()).unwrap();
+    assert_eq!(dumped(&folder), [(0, "hotcall::one".to_owned())]);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn several_in_a_process_write_one_dump() {
+    let (jit, (folder, _alone)) = (Jit::default(), folder("several"));
+    let tell = Tell { jitdump: true, ..Tell::default() };
+    let tellers = [0, 1].map(|_| Teller::in_folder(tell, &folder));
+    let told: Vec<(u64, String)> = (0..4)
+        .map(|index| {
+            let stub = jit.compile(&returns(index), 0).unwrap();
+            tellers[index as usize % 2].tell(&index.to_string(), &stub).unwrap();
+            (index, format!("hotcall::{index}"))
+        })
+        .collect();
+    assert_eq!(dumped(&folder), told);
     fs::remove_dir_all(folder).unwrap();
 }
 
