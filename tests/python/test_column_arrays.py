@@ -4,7 +4,12 @@ The oracle is a list comprehension over the ctypes function itself.
 """
 
 import array
-from ctypes import c_int
+import ctypes
+import itertools
+from ctypes import (
+    CFUNCTYPE, POINTER, Structure, addressof, c_char, c_char_p, c_int, c_void_p, create_string_buffer,
+    resize,
+)  # fmt: skip
 
 import pytest
 from columnkit import COUNT, DOUBLES, cos_of, each, expect_loops
@@ -98,3 +103,59 @@ def test_arrays_of_ctypes(way, lib):
     assert hotcall.map(add, column, out=place) is place
     assert list(numbers) == list(range(2, COUNT + 2))
     expect_loops(add, way, 1)
+
+
+def test_arrays_and_structures_whose_memory_moves(way, lib):
+    """A callback resizes what later calls are given the address of: these get the new one, as from ctypes."""
+
+    class Pair(Structure):
+        _fields_ = [("a", c_int), ("b", c_int)]
+
+    for kind, target in ((c_int * 300, c_int), (Pair, Pair), (c_int, c_int), (POINTER(c_int), POINTER(c_int))):
+        made, hits = kind(), []
+
+        def note(pointer, number, made=made, hits=hits):
+            hits.append(addressof(pointer.contents) == addressof(made))
+            if number == COUNT // 2:
+                resize(made, 40_960)
+            return number
+
+        function = CFUNCTYPE(c_int, POINTER(target), c_int)(note)
+        function.argtypes = [POINTER(target), c_int]
+        for column in (itertools.repeat(made), [made] * COUNT):
+            assert hotcall.map(function, column, range(COUNT)) == list(range(COUNT))
+        assert hits == [True] * (2 * COUNT)
+        expect_loops(function, way, 0)
+    text, lengths = create_string_buffer(b"one", 8), []
+
+    def spell(place, number):
+        lengths.append(place == addressof(text))
+        if number == COUNT // 2:
+            resize(text, 40_960)
+        return number
+
+    function = CFUNCTYPE(c_int, c_void_p, c_int)(spell)
+    for rule in (c_void_p, c_char_p, c_char * 8):
+        function.argtypes = [rule, c_int]
+        assert hotcall.map(function, itertools.repeat(text), range(COUNT)) == list(range(COUNT))
+        assert lengths == [True] * len(lengths)
+        expect_loops(function, way, 0)
+
+
+def test_instances_whose_value_changes(way, lib):
+    """Each call gets what an instance has by then."""
+    number, place, items, seen = c_int(0), c_void_p(1), [c_int(10 * item) for item in range(COUNT + 1)], []
+    pointer = ctypes.pointer(items[0])
+
+    def change(value, address, pointed):
+        seen.append((value, address, pointed.contents.value))
+        number.value += 1
+        place.value += 1
+        pointer.contents = items[number.value]
+        return value
+
+    function = CFUNCTYPE(c_int, c_int, c_void_p, POINTER(c_int))(change)
+    function.argtypes = [c_int, c_void_p, POINTER(c_int)]
+    assert hotcall.map(function, [number] * COUNT, itertools.repeat(place), itertools.repeat(pointer)) == list(range(COUNT))
+    assert seen == [(item, item + 1, 10 * item) for item in range(COUNT)]
+    expect_loops(function, way, 0)

@@ -86,6 +86,13 @@ impl<W: Copy> Given<'_, W> {
         }
     }
 
+    /// Whether what is made of it now is what any later call would make of it: it is
+    /// no instance of ctypes, whose value may change and whose memory may move.
+    pub(super) fn is_lasting(&self) -> bool {
+        use Family::{Bytes, Float, Int, IntSubclass, None, Reference, Str};
+        matches!(self.class.family, None | Int | IntSubclass | Float | Bytes | Str | Reference)
+    }
+
     /// The address of the first byte of a bytes object.
     pub(super) fn bytes<O: Ops<Word = W>>(&self, o: &mut O) -> W {
         let first = o.constant(layout::BYTES_FIRST.offset as u64);

@@ -17,6 +17,7 @@ use crate::errno;
 use crate::known::Known;
 use crate::layout;
 use crate::rules::args::{self, Argument};
+use crate::rules::given::with_class;
 use crate::rules::{numbers, results};
 
 /// What an item of a column is.
@@ -257,14 +258,15 @@ pub(crate) fn unbox<O: Ops<Word = u64>>(
     {
         return Some(word);
     }
-    if arg.rule == ArgRule::Simple(Kind::Object) {
+    let is_lasting = with_class(o, known, object, |_, given| Ok(given.is_lasting()));
+    let takes_any = matches!(arg.rule, ArgRule::Simple(Kind::Object) | ArgRule::Convert(_));
+    if takes_any || !is_lasting.unwrap_or(false) {
         return None;
     }
     match args::take(o, known, &mut None, Some(arg), object) {
         Ok(Argument::Passed(passed)) => {
-            let is_plain = !passed.is_copied && passed.copy.is_none();
-            let is_as_declared = passed.ctype == arg.rule.ctype();
-            (is_plain && is_as_declared && passed.words.len() == 1).then(|| passed.words[0])
+            let is_as_declared = passed.ctype == arg.rule.ctype() && passed.copy.is_none();
+            (is_as_declared && passed.words.len() == 1).then(|| passed.words[0])
         }
         _ => None,
     }
