@@ -17,6 +17,8 @@ _ARRAYS = (list, tuple, range, array, memoryview)
 """What is an array for ``vectorize``, beside those of NumPy."""
 _CODES = {**{code: code for code in "bBhHiIlLqQfd"}, "?": "B"}
 """The typecode of an ``array`` of results, by the code of the simple type that is returned."""
+_FORMATS = frozenset("?cbBhHiIlLqQnNfdP")
+"""The formats of the items that every memoryview can read and assign to."""
 _READING = ("__getitem__", "__iter__", "__buffer__")
 """What has a say in what the items of an array are."""
 _WRITING = ("__setitem__", "__buffer__")
@@ -44,26 +46,17 @@ class _Column:
         """The column that was given."""
         if type(given) is repeat and _is_endless(given):
             return cls(next(given), None)
-        try:
-            view = memoryview(given)  # type: ignore[arg-type]
-        except (TypeError, ValueError, BufferError):
-            pass
-        else:
-            if view.ndim == 1 and not _overrides(given, _READING):
-                return cls(given, len(view))
+        if not _overrides(given, _READING) and (view := _view(given)) is not None:
+            return cls(given, len(view))
         items = tuple(given)
         return cls(items, len(items))
 
     def objects(self) -> Iterable[Any]:
-        """The items as objects: numbers, where a memoryview knows what lies in a buffer."""
+        """The items as objects: those of a buffer are the numbers in it."""
         if self.length is None:
             return repeat(self.items)
-        if isinstance(self.items, tuple):
-            return self.items
-        try:
-            return memoryview(self.items).tolist()
-        except NotImplementedError:
-            return tuple(self.items)
+        view = _view(self.items)
+        return self.items if view is None else view.tolist()  # type: ignore[no-any-return]
 
 
 def map(  # noqa: A001
@@ -73,10 +66,9 @@ def map(  # noqa: A001
 
     ``map(f, xs, ys)`` gives what ``[f(x, y) for x, y in zip(xs, ys)]`` gives, with the errors of
     these calls; that columns are equally long is looked at before the first one. A column is
-    anything that can be iterated over. A buffer of one dimension, such as an ``array`` or a
-    NumPy array, is taken for the numbers in it, as a memoryview has them (truths of NumPy are 0
-    and 1), unless it is of a subclass that overrides how items are read, such as a masked array.
-    ``itertools.repeat(x)`` is ``x`` each time.
+    anything that can be iterated over. A buffer of one dimension, such as an ``array`` or a NumPy array, is taken for the numbers in it, as Python's own (truths of
+    NumPy are 0 and 1), unless it is of a subclass that overrides how items are read, such as a
+    masked array. ``itertools.repeat(x)`` is ``x`` each time.
 
     With ``out``, results are assigned to ``out[0]``, ``out[1]`` and so on, and ``out`` is
     returned; it must be as long as the columns.
@@ -180,6 +172,20 @@ def _array_class(given: Any) -> type | None:
     return next((k for k in kinds if isinstance(k, type) and issubclass(type(given), k)), None)
 
 
+def _view(given: Any) -> Any:
+    """What tells the numbers in a buffer of one dimension: NumPy in an array of its own, wherever
+    and in whatever order their bytes lie, else a memoryview; None if neither knows them."""
+    kind = _array_class(given)
+    if kind is not None and hasattr(kind, "dtype"):
+        plain = sys.modules["numpy"].asarray(given)
+        return plain if plain.ndim == 1 and plain.dtype.kind in "biuf" else None
+    try:
+        view = memoryview(given)
+    except (TypeError, ValueError, BufferError):
+        return None
+    return view if view.ndim == 1 and view.format.removeprefix("@") in _FORMATS else None
+
+
 def _overrides(given: Any, methods: Sequence[str]) -> bool:
     """Whether a class that derives from one of arrays has one of these methods of its own."""
     kind, base = type(given), _array_class(given)
@@ -190,7 +196,8 @@ def _overrides(given: Any, methods: Sequence[str]) -> bool:
 
 def _is_memory(out: Any) -> bool:
     """Whether assigning to an item does nothing but write to memory."""
-    return _array_class(out) is not None and not _overrides(out, _WRITING)
+    is_plain = _array_class(out) is not None and not _overrides(out, _WRITING)
+    return is_plain and _view(out) is not None
 
 
 def _is_endless(repeated: Iterator[Any]) -> bool:

@@ -7,8 +7,8 @@ import array
 import ctypes
 import itertools
 from ctypes import (
-    CFUNCTYPE, POINTER, Structure, addressof, c_char, c_char_p, c_int, c_void_p, create_string_buffer,
-    resize,
+    CFUNCTYPE, POINTER, Structure, addressof, c_char, c_char_p, c_double, c_float, c_int, c_void_p,
+    create_string_buffer, resize,
 )  # fmt: skip
 
 import pytest
@@ -103,6 +103,37 @@ def test_arrays_of_ctypes(way, lib):
     assert hotcall.map(add, column, out=place) is place
     assert list(numbers) == list(range(2, COUNT + 2))
     expect_loops(add, way, 1)
+
+
+def test_numbers_of_numpy_wherever_they_lie(way, lib):
+    """Unaligned ones, in the other order of bytes, or of 16 bits: ints and floats, in short columns and long ones."""
+    numpy = pytest.importorskip("numpy")
+    address = declared(lib, "same", c_void_p, restype=c_void_p)
+    add = declared(lib, "add_one", c_int)
+    half = declared(lib, "mix_d", c_double, c_float, c_int, restype=c_double)
+    for count in (3, COUNT):
+        numbers = list(range(1, count + 1))
+        for name, dtype in [("a", "u1"), ("b", "i8"), ("b", ">i8"), ("b", ">u2")]:
+            column = numpy.zeros(count, [("a", "u1"), ("b", dtype)])[name]
+            column[:] = numbers
+            assert hotcall.map(address, column) == numbers
+            assert hotcall.map(add, column) == each(add, numbers)
+            out = numpy.zeros(count, [("a", "u1"), ("b", "i8")])["b"]
+            assert hotcall.map(add, column, out=out) is out and out.tolist() == each(add, numbers)
+            assert hotcall.vectorize(add)(column).tolist() == each(add, numbers)
+        for dtype in ("f2", ">f4", "f8"):
+            column = numpy.zeros(count, [("a", "u1"), ("b", dtype)])["b"]
+            column[:] = numbers
+            assert hotcall.map(half, column, column, numbers) == each(half, numbers, numbers, numbers)
+            assert observe(hotcall.map, add, column) == observe(each, add, column.tolist())
+        # A memoryview does not read such items, so neither map nor a loop in Python does.
+        view = memoryview(numpy.zeros(count, [("a", "u1"), ("b", "i4")])["b"])
+        for column, place in ((view, None), (numbers, view)):
+            with pytest.raises(NotImplementedError, match="unsupported format =i"):
+                hotcall.map(add, column, out=place)
+        assert hotcall.map(add, numpy.array(numbers, object)) == each(add, numbers)
+        for column in (numpy.zeros(count, "c16"), numpy.zeros(count, [("a", "i4")]), numpy.array(["x"] * count)):
+            assert observe(hotcall.map, add, column) == observe(each, add, column)
 
 
 def test_arrays_and_structures_whose_memory_moves(way, lib):
