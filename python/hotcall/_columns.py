@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from ctypes import _SimpleCData
 from dataclasses import dataclass
 from inspect import Parameter, Signature
@@ -234,7 +235,9 @@ def _call_each(
             else:
                 out[index] = result
     except BaseException as error:
-        error.add_note(f"hotcall.{caller}: item {index}")
+        # What has no notes is raised without one.
+        with suppress(Exception):
+            error.add_note(f"hotcall.{caller}: item {index}")
         raise
     return results
 

@@ -238,6 +238,21 @@ def test_errors_say_which_item(way, lib):
     with pytest.raises(TypeError) as raised:
         hotcall.map(add, range(5), out=memoryview(bytes(5)))
     assert raised.value.__notes__ == ["hotcall.map: item 0"]
+    # An exception that takes no note is the same without one.
+    class Silent(Exception):
+        __notes__ = ()
+
+    class Loud(Exception):
+        def add_note(self, note):
+            raise RuntimeError(note)
+
+    def fail(result, function, args):
+        raise kind
+
+    add.errcheck = fail
+    for kind in (Silent, Loud):
+        with pytest.raises(kind):
+            hotcall.map(add, [1, 2])
 
 
 def observe_error(function, *args):
