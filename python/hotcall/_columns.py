@@ -67,7 +67,9 @@ def map(  # noqa: A001
 
     ``map(f, xs, ys)`` gives what ``[f(x, y) for x, y in zip(xs, ys)]`` gives, with the errors of
     these calls; that columns are equally long is looked at before the first one. A column is
-    anything that can be iterated over. A buffer of one dimension, such as an ``array`` or a NumPy array, is taken for the numbers in it, as Python's own (truths of
+    anything that can be iterated over; each is read by itself, so an iterator in the place of two
+    gives the first all its items, where ``zip`` would take turns. A buffer of one dimension, such
+    as an ``array`` or a NumPy array, is taken for the numbers in it, as Python's own (truths of
     NumPy are 0 and 1), unless it is of a subclass that overrides how items are read, such as a
     masked array. ``itertools.repeat(x)`` is ``x`` each time.
 
