@@ -118,10 +118,46 @@ pub(super) fn guarded<T>(shared: &Shared, run: impl FnOnce() -> T) -> Option<T> 
 #[cold]
 fn keep(shared: &Shared, panic: Box<dyn Any + Send>) {
     let mut kept = shared.panic.lock().unwrap_or_else(PoisonError::into_inner);
-    if kept.is_none() {
-        *kept = Some(panic);
-    } else if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+    let other = match &mut *kept {
+        first @ None => first.replace(panic),
+        Some(_) => Some(panic),
+    };
+    // What runs when the other one is dropped may ask for the first.
+    drop(kept);
+    if let Err(worse) = catch_unwind(AssertUnwindSafe(|| drop(other))) {
         // It may panic again and again.
         std::mem::forget(worse);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotcall_core::Signature;
+    use std::sync::Arc;
+
+    #[test]
+    fn what_is_thrown_away_may_ask_for_what_is_kept() {
+        /// Takes what is kept when it is dropped.
+        struct Asks(Arc<Shared>);
+
+        impl Drop for Asks {
+            fn drop(&mut self) {
+                // What is taken asks in turn, and finds nothing.
+                let kept = self.0.panic.try_lock().expect("nobody holds the lock").take();
+                drop(kept);
+            }
+        }
+
+        unsafe extern "C-unwind" fn handler(_: *const c_void, _: *mut u8, _: *const u64) -> u64 {
+            0
+        }
+        let signature = Signature::new([], CType::Void).unwrap();
+        let shared = Shared { handler, direct: None, signature, panic: Mutex::new(None) };
+        let shared = Arc::new(shared);
+        for _ in 0..2 {
+            keep(&shared, Box::new(Asks(shared.clone())));
+        }
+        assert!(shared.panic.lock().unwrap().is_none());
     }
 }
