@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use hotcall::{Abi, CType, Engine, Function, Library, Options, Signature, Tier, Value};
+use hotcall::{Abi, CType, Engine, Function, Library, Options, Signature, StructType, Tier, Value};
 use hotcall_core::PreparedCall;
 
 #[path = "abi_fuzz/back.rs"]
@@ -84,8 +84,11 @@ impl Random {
         }
         // A struct of which 8 bytes are padding has no place, and very large ones
         // are left to libffi.
-        let made = CType::struct_of(&fields).ok().filter(|made| made.size() <= LARGEST);
-        made.unwrap_or(CType::F64)
+        let mut made = CType::struct_of(&fields).ok();
+        if self.below(4) == 0 {
+            made = made.and_then(aligned);
+        }
+        made.filter(|made| made.size() <= LARGEST).unwrap_or(CType::F64)
     }
 
     fn signature(&mut self) -> Signature {
@@ -108,6 +111,13 @@ impl Random {
         let word = if self.below(3) == 0 { self.pick(&extremes) } else { self.next() };
         Value::from_word(ctype, word).unwrap()
     }
+}
+
+/// The same struct, aligned as much as one can be.
+fn aligned(ctype: CType) -> Option<CType> {
+    let of = ctype.as_struct()?;
+    let size = of.size().next_multiple_of(16);
+    StructType::with_layout(of.fields().to_vec(), size, 16).ok().map(CType::Struct)
 }
 
 /// Compiles a batch to a shared library in `folder`.

@@ -109,8 +109,8 @@ impl Abi {
     /// position of an argument is also the index of its register, so each
     /// argument in a register leaves one of the other kind unused.
     ///
-    /// A struct goes to registers as a whole or not at all. In Win64, one that is
-    /// no word is passed by its address.
+    /// A struct goes to registers as a whole or not at all, and is aligned on the
+    /// stack. In Win64, one that is no word is passed by its address.
     ///
     /// # Errors
     /// [`Unplaced`] for the first argument that has no place.
@@ -135,7 +135,8 @@ impl Abi {
             match (arg.as_struct(), arg.classes(self)) {
                 (Some(of), []) if self == Abi::SystemV => places.push(placer.copy(of)?),
                 (Some(_), []) => places.push(placer.word(Class::Int)?),
-                (Some(_), words) if !placer.fits(words) => {
+                (Some(of), words) if !placer.fits(words) => {
+                    placer.align(of)?;
                     for _ in words {
                         places.push(placer.on_stack()?);
                     }
@@ -199,15 +200,21 @@ impl Placer {
         Ok(Place::Stack(offset))
     }
 
+    /// Moves on to where a struct may stand on the stack, and gives this offset.
+    fn align(&mut self, of: &StructType) -> Result<u32, Unplaced> {
+        let align = u32::try_from(of.align()).map_err(|_| Unplaced::TooMany)?.max(SLOT);
+        let offset = self.stack_bytes.checked_next_multiple_of(align);
+        self.stack_bytes = offset.ok_or(Unplaced::TooMany)?;
+        Ok(self.stack_bytes)
+    }
+
     /// The next place for the bytes of a struct.
     fn copy(&mut self, of: &StructType) -> Result<Place, Unplaced> {
         let size = u32::try_from(of.size()).map_err(|_| Unplaced::TooMany)?;
-        let align = u32::try_from(of.align()).map_err(|_| Unplaced::TooMany)?.max(SLOT);
-        let offset = self.stack_bytes.checked_next_multiple_of(align);
-        let end = offset.and_then(|offset| offset.checked_add(size));
-        let end = end.and_then(|end| end.checked_next_multiple_of(SLOT));
+        let offset = self.align(of)?;
+        let end = offset.checked_add(size).and_then(|end| end.checked_next_multiple_of(SLOT));
         self.stack_bytes = end.ok_or(Unplaced::TooMany)?;
-        Ok(Place::Copy { offset: offset.ok_or(Unplaced::TooMany)?, size })
+        Ok(Place::Copy { offset, size })
     }
 
     /// Whether registers are left for all words of a struct.
@@ -291,6 +298,16 @@ mod tests {
         check(Abi::Win64, "iiiid", "gp0 gp1 gp2 gp3 stack+32 | 48 0");
         check(Abi::Win64, "didid", "fp0 gp1 fp2 gp3 stack+32 | 48 2");
         check(Abi::Win64, "ddddid", "fp0 fp1 fp2 fp3 stack+32 stack+40 | 48 4");
+    }
+
+    #[test]
+    fn structs_are_aligned_on_the_stack() {
+        let fields = vec![(0, CType::I64), (8, CType::I64)];
+        let aligned = CType::Struct(StructType::with_layout(fields, 16, 16).unwrap());
+        let args = [[CType::I32; 7].as_slice(), &[aligned, CType::I32]].concat();
+        let places = Abi::SystemV.places(&args, CType::Void).unwrap();
+        let stack = [0, 16, 24, 32].map(Place::Stack);
+        assert_eq!((&places.args[6..], places.stack_bytes), (&stack[..], 48));
     }
 
     #[test]

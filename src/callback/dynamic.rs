@@ -20,9 +20,19 @@ where
     (enter::<F, Dynamic>, None, closure)
 }
 
+/// A struct of two words that is aligned to more than a word.
+#[repr(align(16))]
+struct Aligned {
+    _words: [u64; 2],
+}
+
 impl<F: Fn(&[Value], &mut [u8]) -> Value> Calls<F> for Dynamic {
     unsafe fn call(closure: &F, signature: &Signature, result: *mut u8, words: *const u64) -> u64 {
         let mut args = SmallVec::<[Value; 8]>::new();
+        // Words are aligned like words; the structs that want more are moved here. There
+        // is room for all, so that none is moved again.
+        let count = signature.args().iter().filter(|arg| arg.align() > align_of::<u64>()).count();
+        let mut moved = Vec::<Aligned>::with_capacity(count);
         let mut at = words;
         for arg in signature.args() {
             let classes = arg.classes(signature.abi());
@@ -30,6 +40,12 @@ impl<F: Fn(&[Value], &mut [u8]) -> Value> Calls<F> for Dynamic {
             // a struct in memory.
             let word = || unsafe { *at };
             args.push(match (arg.as_struct(), classes) {
+                (Some(of), [_, _]) if of.align() > align_of::<u64>() => {
+                    let place = moved.as_mut_ptr().wrapping_add(moved.len());
+                    // SAFETY: the caller promises two words.
+                    moved.push(Aligned { _words: unsafe { *at.cast() } });
+                    Value::Pointer(place.cast())
+                }
                 (Some(_), [_, ..]) => Value::Pointer(at.cast_mut().cast()),
                 (Some(_), []) => Value::Pointer(ptr::with_exposed_provenance_mut(word() as usize)),
                 (None, _) => Value::from_word(*arg, word()).expect("a scalar is a value"),

@@ -61,6 +61,7 @@ pub(super) fn value(ctype: CType, word: &str) -> String {
 fn words(ctype: CType, given: &Value) -> Vec<u64> {
     match given {
         Value::Pointer(at) if ctype.as_struct().is_some() => {
+            assert_eq!(at.addr() % ctype.align(), 0, "{ctype}");
             // SAFETY: a callback gets the addresses of its structs.
             read(ctype, unsafe { std::slice::from_raw_parts(at.cast(), ctype.size()) })
         }

@@ -72,7 +72,9 @@ pub(super) fn c_type(ctype: CType, prefix: &str, head: &mut String) -> String {
         let inner = c_type(*field, &format!("{prefix}_{index}"), head);
         let _ = write!(body, "{inner} m{index}; ");
     }
-    let _ = writeln!(head, "struct {prefix} {{ {body}}};");
+    // Natural alignment, if it is no more.
+    let aligned = format!("__attribute__((aligned({})))", of.align());
+    let _ = writeln!(head, "struct {aligned} {prefix} {{ {body}}};");
     format!("struct {prefix}")
 }
 

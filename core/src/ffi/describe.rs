@@ -22,7 +22,7 @@ fn struct_description(of: &'static StructType, words: &'static [Class]) -> *mut 
         let (elements, size, alignment) = match words.len() {
             // More than two words of which the first is an integer: in memory.
             0 => (vec![&raw mut types::uint64], of.size(), of.align()),
-            count => (words.iter().map(element).collect(), 8 * count, 8),
+            count => (words.iter().map(element).collect(), 8 * count, of.align().max(8)),
         };
         let elements = elements.into_iter().chain([ptr::null_mut()]).collect::<Vec<_>>();
         let description = ffi_type {
