@@ -1,9 +1,11 @@
 //! Structs that are passed and returned by value: their layout, and what each
 //! convention makes of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::error;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::types::{CType, Class};
@@ -11,7 +13,7 @@ use crate::{Abi, Error};
 
 /// A struct by value. There is one of each layout in a process, and it lives
 /// as long as that: equal layouts are the same type.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub struct StructType {
     size: usize,
     align: usize,
@@ -57,6 +59,9 @@ const MOST_IN_REGISTERS: usize = 2 * EIGHTBYTE;
 /// The stack is aligned so at a call, in bytes.
 const MOST_ALIGNED: usize = 16;
 
+/// What makes two structs the same type: size, alignment and fields.
+type Layout = (usize, usize, &'static [(usize, CType)]);
+
 impl StructType {
     /// The struct with these fields, laid out as C does: each at the next
     /// multiple of its alignment.
@@ -94,15 +99,15 @@ impl StructType {
             return Err(StructError::Deep.into());
         }
         let eightbytes = classify(&fields, size, align)?.into();
-        let made = StructType { size, align, fields: fields.into(), depth, eightbytes };
-        static ALL: Mutex<Option<HashSet<&'static StructType>>> = Mutex::new(None);
+        static ALL: Mutex<Option<HashMap<Layout, &'static StructType>>> = Mutex::new(None);
         let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
         let all = all.get_or_insert_default();
-        if let Some(known) = all.get(&made) {
+        if let Some(known) = all.get(&(size, align, &fields[..])) {
             return Ok(known);
         }
+        let made = StructType { size, align, fields: fields.into(), depth, eightbytes };
         let made: &'static StructType = Box::leak(Box::new(made));
-        all.insert(made);
+        all.insert((size, align, &made.fields), made);
         Ok(made)
     }
 
@@ -135,6 +140,21 @@ impl StructType {
     }
 }
 
+/// There is one of each layout, so its address tells it from others.
+impl PartialEq for StructType {
+    fn eq(&self, other: &StructType) -> bool {
+        ptr::eq(self, other)
+    }
+}
+
+impl Eq for StructType {}
+
+impl Hash for StructType {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self, state);
+    }
+}
+
 /// The classes of the eightbytes; none if the struct is in memory.
 fn classify(
     fields: &[(usize, CType)],
@@ -156,6 +176,8 @@ fn classify(
     let mut classes = vec![Class::None; size.min(MOST_IN_REGISTERS).div_ceil(EIGHTBYTE)];
     let mut odd = None;
     let mut rest: Vec<(usize, CType)> = fields.to_vec();
+    // Fields that overlap may lead to the same struct again and again.
+    let mut seen = HashSet::new();
     while let Some((offset, ctype)) = rest.pop() {
         let mut elsewhere = Class::None;
         let word = classes.get_mut(offset / EIGHTBYTE).unwrap_or(&mut elsewhere);
@@ -163,7 +185,7 @@ fn classify(
             Class::None => return Err(StructError::Void),
             Class::X87 => return Err(StructError::LongDouble),
             // What it is made of was looked at when it was made.
-            Class::Struct if !in_registers => continue,
+            Class::Struct if !in_registers || !seen.insert((offset, ctype)) => continue,
             Class::Struct => {
                 let inner = ctype.as_struct().map_or(&[][..], StructType::fields);
                 rest.extend(inner.iter().map(|(inner, ctype)| (offset + inner, *ctype)));

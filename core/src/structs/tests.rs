@@ -74,3 +74,15 @@ fn prints_fields_and_odd_layouts() {
     let packed = StructType::with_layout(vec![(0, I8), (1, I64), (9, I64)], 17, 1).unwrap();
     assert_eq!(packed.to_string(), "{i8 @0, i64 @1, i64 @9; size 17, align 1}");
 }
+
+#[test]
+fn structs_in_structs_take_no_longer_than_they_are_deep() {
+    let mut twice = of(&[I8]);
+    let mut overlaid = StructType::of(&[I64]).unwrap();
+    for _ in 1..60 {
+        twice = of(&[twice, twice]);
+        let fields = vec![(0, CType::Struct(overlaid)), (0, CType::Struct(overlaid))];
+        overlaid = StructType::with_layout(fields, 8, 8).unwrap();
+    }
+    assert_eq!((twice.size(), overlaid.words(Abi::SystemV)), (1 << 59, &[Int][..]));
+}
