@@ -22,6 +22,8 @@ use crate::refusals::{CODE_MEMORY_FULL, CODE_MEMORY_LOST, NO_EXECUTABLE_MEMORY};
 const PAGE: usize = 4096;
 /// Stubs start at multiples of this.
 const ALIGN: usize = 16;
+/// No memory is larger, in whole pages.
+const MOST_BYTES: usize = isize::MAX as usize / PAGE * PAGE;
 /// What fills the rest of a page: a breakpoint in each byte.
 const FILLER: u8 = 0xcc;
 /// `endbr64; ret`: what is put into place to see whether it can be.
@@ -55,7 +57,7 @@ impl Arena {
     /// # Errors
     /// [`NO_EXECUTABLE_MEMORY`] if the system does not make pages executable.
     pub(crate) fn probe(capacity: usize) -> Result<Arena, Refusal> {
-        let capacity = capacity.max(1).next_multiple_of(PAGE);
+        let capacity = capacity.clamp(1, MOST_BYTES).next_multiple_of(PAGE);
         let mode = match reserve(capacity) {
             Ok(range) => Mode::Packed(ManuallyDrop::new(range)),
             Err(_) => Mode::Separate,
@@ -264,6 +266,13 @@ mod tests {
     #[test]
     fn separate_code_keeps_its_content() {
         check(Arena { mode: Mode::Separate, capacity: 1 << 20, used: 0 });
+    }
+
+    #[test]
+    fn no_capacity_is_too_large() {
+        let arena = Arena::probe(usize::MAX).unwrap();
+        assert_eq!(arena.capacity(), MOST_BYTES);
+        assert!(matches!(arena.mode, Mode::Separate), "{arena:?}");
     }
 
     #[test]
