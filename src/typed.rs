@@ -10,7 +10,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 
-use hotcall_core::{Abi, CType, Error, Position, StructType};
+use hotcall_core::{Abi, CType, Error, Position, StructError, StructType};
 
 use crate::function::Function;
 
@@ -54,29 +54,36 @@ impl<F: Prototype> Typed<F> {
     /// At the function's address is a function of its signature and convention.
     pub(crate) unsafe fn new(function: Function) -> Result<Typed<F>, Mismatch> {
         let signature = function.signature();
-        let mismatch = |position, (expected, given)| Mismatch {
+        let mismatch = |position, expected, given: Option<&Result<CType, Error>>| Mismatch {
             function: function.name().to_string(),
             position,
             expected,
-            given,
+            given: given.and_then(|given| given.as_ref().ok().copied()),
+            refused: given.and_then(|given| match given {
+                Err(Error::Struct(reason)) => Some(*reason),
+                _ => None,
+            }),
             variadic: signature.fixed().is_some(),
         };
         let args = F::args();
-        let types_at = |index: usize| {
-            (signature.args().get(index).copied(), args.get(index).copied().flatten())
-        };
+        let at = |index: usize| (signature.args().get(index).copied(), args.get(index));
         if let Some(fixed) = signature.fixed() {
-            return Err(mismatch(Position::Argument(fixed), types_at(fixed)));
+            let (expected, given) = at(fixed);
+            return Err(mismatch(Position::Argument(fixed), expected, given));
         }
         for index in 0..signature.args().len().max(args.len()) {
-            let (expected, given) = types_at(index);
-            if expected != given || given.is_none() {
-                return Err(mismatch(Position::Argument(index), (expected, given)));
+            match at(index) {
+                (Some(expected), Some(Ok(given))) if expected == *given => {}
+                (expected, given) => {
+                    return Err(mismatch(Position::Argument(index), expected, given));
+                }
             }
         }
-        let (expected, given) = (Some(signature.result()), F::result());
-        if expected != given {
-            return Err(mismatch(Position::Result, (expected, given)));
+        match (signature.result(), F::result()) {
+            (expected, Ok(given)) if expected == given => {}
+            (expected, given) => {
+                return Err(mismatch(Position::Result, Some(expected), Some(&given)));
+            }
         }
         // SAFETY: the caller vouches that this is the address of a function,
         // and a function's address is not null.
@@ -102,8 +109,11 @@ pub struct Mismatch {
     pub position: Position,
     /// The type in the signature; none if it has no such argument.
     pub expected: Option<CType>,
-    /// The C type of the Rust type there; none if there is no such argument.
+    /// The C type of the Rust type there; none if there is no such argument, or it
+    /// cannot be passed.
     pub given: Option<CType>,
+    /// Why a struct that the Rust type has there cannot be passed by value.
+    pub refused: Option<StructError>,
     /// Whether the function is variadic. Then no Rust type is its own, even if all
     /// types are equal: C calls such functions in another way.
     pub variadic: bool,
@@ -111,7 +121,7 @@ pub struct Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mismatch { function, position, expected, given, variadic } = self;
+        let Mismatch { function, position, expected, given, refused, variadic } = self;
         if *variadic {
             write!(f, "`{function}` has `...` before {position}, which no Rust type has; ")?;
             return f.write_str("call it with values");
@@ -120,11 +130,18 @@ impl fmt::Display for Mismatch {
             ctype.map_or_else(|| "missing".to_string(), |ctype| ctype.to_string())
         };
         write!(f, "{position} of `{function}` is {}; ", text(expected))?;
-        write!(f, "in the Rust type it is {}", text(given))
+        match refused {
+            Some(_) => f.write_str("in the Rust type it is a struct that cannot be passed"),
+            None => write!(f, "in the Rust type it is {}", text(given)),
+        }
     }
 }
 
-impl error::Error for Mismatch {}
+impl error::Error for Mismatch {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(self.refused.as_ref()?)
+    }
+}
 
 pub(crate) mod sealed {
     /// Nobody else can implement the traits of this file.
@@ -197,6 +214,34 @@ impl<T: CStruct> Plain for T {
 /// # }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Attributes of the struct and of its fields must leave them as they are written: what
+/// takes one away, as `#[cfg(..)]` may, stands before the macro instead.
+///
+/// ```
+/// #[cfg(windows)]
+/// hotcall::c_struct! {
+///     struct Handle {
+///         index: u32,
+///     }
+/// }
+/// ```
+///
+/// So another struct is never taken for the one that is described:
+///
+/// ```compile_fail,E0308
+/// #[derive(Clone, Copy)]
+/// struct Forged {
+///     at: &'static u8,
+/// }
+///
+/// hotcall::c_struct! {
+///     #[cfg(any())]
+///     struct Forged {
+///         at: u64,
+///     }
+/// }
+/// ```
 #[macro_export]
 macro_rules! c_struct {
     (
@@ -212,12 +257,19 @@ macro_rules! c_struct {
             $($(#[$field_meta])* $field_vis $field: $ty,)*
         }
 
-        // SAFETY: the type is defined above with these fields.
+        // SAFETY: the type has these fields, and no others: `fields` looks at them.
         unsafe impl $crate::CStruct for $name {
             fn fields() -> ::core::result::Result<
                 ::std::vec::Vec<(::core::primitive::usize, $crate::CType)>,
                 $crate::Error,
             > {
+                // Attributes may take away what is defined above, and leave the name to
+                // something else.
+                let _ = |whole: &$name| {
+                    let _ = $name { ..*whole };
+                    let $name { $($field: _,)* } = whole;
+                    $(let _: *const $ty = &raw const whole.$field;)*
+                };
                 ::core::result::Result::Ok(::std::vec![$((
                     ::core::mem::offset_of!($name, $field),
                     <$ty as $crate::Plain>::ctype()?,
@@ -272,10 +324,13 @@ impl<T> Plain for *mut T {
 
 /// A Rust function type with up to 12 [`Plain`] arguments and a plain result.
 pub trait Prototype: sealed::Sealed {
-    /// The C types of its arguments; none for what cannot be passed.
-    fn args() -> Vec<Option<CType>>;
+    /// The C types of its arguments, as [`Plain::ctype`] gives them.
+    fn args() -> Vec<Result<CType, Error>>;
     /// The C type of its result.
-    fn result() -> Option<CType>;
+    ///
+    /// # Errors
+    /// Why a struct cannot be returned by value.
+    fn result() -> Result<CType, Error>;
 }
 
 /// Calls `target` as a function of this type and convention.
@@ -308,12 +363,12 @@ macro_rules! prototype {
     ($($arg:ident)*) => {
         impl<$($arg: Plain,)* Z: Plain> sealed::Sealed for fn($($arg),*) -> Z {}
         impl<$($arg: Plain,)* Z: Plain> Prototype for fn($($arg),*) -> Z {
-            fn args() -> Vec<Option<CType>> {
-                vec![$($arg::ctype().ok()),*]
+            fn args() -> Vec<Result<CType, Error>> {
+                vec![$($arg::ctype()),*]
             }
 
-            fn result() -> Option<CType> {
-                Z::ctype().ok()
+            fn result() -> Result<CType, Error> {
+                Z::ctype()
             }
         }
 
