@@ -43,8 +43,9 @@ pub use typed::TypedClosure;
 ///
 /// The closure may borrow, and the callback then lives no longer than what it borrows.
 /// A [`CallbackPtr`] in turn borrows the callback. Calling it is what C does in an
-/// unsafe call, whose caller vouches that the callback lives until C has forgotten it:
-/// a function that is called behind that aborts the process, or is another one by then.
+/// unsafe call, whose caller vouches that the callback lives until C has forgotten it.
+/// A function with code of its own (see [`Callback::status`]) that is called behind that
+/// aborts the process, or is another one by then; with libffi, anything may happen.
 ///
 /// ```
 /// use hotcall::{Callback, Library, Value};
@@ -115,7 +116,7 @@ impl<'a> Callback<'a> {
     /// ```
     ///
     /// # Errors
-    /// Those of the signature, as for [`Engine::function`]; [`Error::StructResult`]
+    /// Those of the signature, as for [`Engine::function`]; [`Error::CallbackResult`]
     /// if it returns a struct, see [`Callback::new_into`]; and
     /// [`Error::ClosureMemory`].
     pub fn new<F>(signature: impl IntoSignature, closure: F) -> Result<Callback<'a>, Error>
@@ -139,7 +140,7 @@ impl<'a> Callback<'a> {
     {
         let signature = signature.into_signature()?;
         if signature.result().as_struct().is_some() {
-            return Err(Error::StructResult { function: "a callback".to_string() });
+            return Err(Error::CallbackResult { signature });
         }
         let into = move |args: &[Value], _: &mut [u8]| closure(args);
         Callback::bind(engine, signature, gives_value(into))
@@ -149,7 +150,8 @@ impl<'a> Callback<'a> {
     /// of it, which are zero at first.
     ///
     /// # Errors
-    /// As for [`Callback::new`], but [`Error::StructResult`] if it returns no struct.
+    /// As for [`Callback::new`], but [`Error::CallbackResult`] if it returns no
+    /// struct.
     pub fn new_into<F>(signature: impl IntoSignature, closure: F) -> Result<Callback<'a>, Error>
     where
         F: Fn(&[Value], &mut [u8]) + Send + Sync + 'a,
@@ -171,7 +173,7 @@ impl<'a> Callback<'a> {
     {
         let signature = signature.into_signature()?;
         if signature.result().as_struct().is_none() {
-            return Err(Error::StructResult { function: "a callback".to_string() });
+            return Err(Error::CallbackResult { signature });
         }
         let into = move |args: &[Value], result: &mut [u8]| {
             closure(args, result);

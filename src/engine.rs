@@ -19,7 +19,8 @@ pub struct Options {
     /// last of them is the one that is recorded. 0 never compiles.
     pub hot: u32,
     /// Bytes of code memory at most, rounded up to whole pages. They are
-    /// addresses only, until there is code in them.
+    /// addresses only, until there is code in them; a limit of the process on
+    /// its addresses (`RLIMIT_AS`) counts them all.
     pub capacity: usize,
     /// Behave as if the system refused executable memory.
     pub deny: bool,
@@ -37,7 +38,8 @@ impl Default for Options {
 /// handle to the same one.
 ///
 /// A function keeps its engine. Functions of equal signatures share their code,
-/// within an engine.
+/// within an engine. Code is never freed, also when the last handle is dropped: some
+/// thread may be in it.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -74,8 +76,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Parse`] if a text is no signature, [`Error::LongDouble`],
-    /// [`Error::AbiUnavailable`] or [`Error::Ffi`] if no function of this
-    /// signature can be called here, [`Error::Unplaced`] if it has more than
+    /// [`Error::AbiUnavailable`], [`Error::OtherProcessor`] or [`Error::Ffi`] if no
+    /// function of this signature can be called here, [`Error::Unplaced`] if it has more than
     /// 100 million arguments.
     pub fn function(
         &self,

@@ -59,7 +59,8 @@
 //! A signature is a text in Rust's or in C's words, or built from [`CType`]s;
 //! see [`Signature`]. Arguments and results are integers, floats, bools,
 //! pointers, and structs by value; functions may be variadic. Long doubles are
-//! not supported. Both conventions of x86-64 are, wherever the program runs.
+//! not supported. Both conventions of x86-64 are, wherever the program runs
+//! there; on other processors structs by value and variadic functions are not.
 //!
 //! ```
 //! use hotcall::{CType, Library, Signature, Value};
@@ -174,7 +175,8 @@
 //! ```
 //!
 //! # Threads, errno
-//! Everything here is [`Send`] and [`Sync`]. No lock is held while a foreign
+//! Everything here is [`Send`] and [`Sync`] but [`Value`], which may be a pointer, and
+//! [`CallbackPtr`]. No lock is held while a foreign
 //! function runs, so it may call back into Rust and make further calls, of
 //! itself too. It must not unwind. `errno` is what it was when the function
 //! starts, and right after a call it is what the function left; ask for it

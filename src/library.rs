@@ -107,6 +107,18 @@ impl IntoSignature for &Signature {
     }
 }
 
+impl IntoSignature for String {
+    fn into_signature(self) -> Result<Signature, Error> {
+        Ok(self.parse()?)
+    }
+}
+
+impl IntoSignature for &String {
+    fn into_signature(self) -> Result<Signature, Error> {
+        Ok(self.parse()?)
+    }
+}
+
 impl IntoSignature for &str {
     fn into_signature(self) -> Result<Signature, Error> {
         Ok(self.parse()?)

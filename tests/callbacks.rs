@@ -218,11 +218,12 @@ fn a_value_of_another_type_is_a_panic() {
 fn what_cannot_be_declared() {
     let zero = |_: &[Value]| Value::Void;
     let error = |signature: &str| Callback::new(signature, zero).unwrap_err();
-    assert!(matches!(error("fn() -> {i32}"), Error::StructResult { .. }));
+    assert!(matches!(error("fn() -> {i32}"), Error::CallbackResult { .. }));
     assert!(matches!(error("fn(long double)"), Error::LongDouble { .. }));
     assert!(matches!(error("fn(f32"), Error::Parse(_)));
     let error = Callback::new_into("fn() -> i32", |_, _| ()).unwrap_err();
-    assert!(matches!(error, Error::StructResult { .. }));
+    let text = "a callback of type `fn() -> i32` gives no struct; use `Callback::new`";
+    assert_eq!(error.to_string(), text);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::io;
 
 use common::fixture;
 use hotcall::{
-    CStruct, CType, Engine, Error, Function, Library, Options, Position, Tier, Typed, Value,
+    CStruct, CType, Engine, Error, Function, Library, Options, Position, StructError, Tier, Typed,
+    Value,
 };
 
 /// An engine that compiles a function at its second call.
@@ -269,4 +270,33 @@ fn structs_are_defined_where_no_name_is_known() {
     assert_eq!(fields, [(0, CType::I32), (8, CType::F64)]);
     let pair = bare::Pair { left: 1, right: 0.5 };
     assert_eq!((pair.left, pair.right), (1, 0.5));
+}
+
+#[test]
+fn structs_that_cannot_be_passed_say_why() {
+    hotcall::c_struct! {
+        #[repr(packed)]
+        struct Packed {
+            first: u8,
+            second: u64,
+        }
+    }
+    let add = fixture(&eager(), "fix_add", "fn(i32, i32) -> i32");
+    // SAFETY: the fixture has this signature.
+    let mismatch = unsafe { add.typed::<fn(i32, Packed) -> i32>() }.unwrap_err();
+    let want =
+        "argument 2 of `fix_add` is i32; in the Rust type it is a struct that cannot be passed";
+    assert_eq!(mismatch.to_string(), want);
+    assert_eq!(mismatch.refused, Some(StructError::Odd { offset: 1 }));
+    let Packed { first, second } = Packed { first: 1, second: 2 };
+    assert_eq!((first, second), (1, 2));
+}
+
+#[test]
+fn signatures_are_texts_of_any_kind() {
+    let text = "fn(i32, i32) -> i32".to_string();
+    let this = Library::this().unwrap();
+    let signature = this.function("abs", &text).unwrap().signature().clone();
+    assert_eq!(this.function("abs", text.as_str()).unwrap().signature(), &signature);
+    assert_eq!(this.function("abs", text).unwrap().signature(), &signature);
 }

@@ -22,7 +22,8 @@ use crate::unwind::Row;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of code memory at most, rounded up to whole pages. They are
-    /// addresses only, until there is code in them.
+    /// addresses only, until there is code in them; a limit of the process on
+    /// its addresses (`RLIMIT_AS`) counts them all.
     pub capacity: usize,
     /// Behave as if the system refused executable memory.
     pub deny: bool,

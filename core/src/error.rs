@@ -93,6 +93,12 @@ pub enum Error {
         /// The name of the function.
         function: String,
     },
+    /// A callback gives a struct where its closure gives a value, or a value where
+    /// it writes a struct.
+    CallbackResult {
+        /// The whole signature.
+        signature: Signature,
+    },
     /// A signature with a long double was to be called.
     LongDouble {
         /// The whole signature.
@@ -104,6 +110,11 @@ pub enum Error {
     AbiUnavailable {
         /// The convention of the signature.
         abi: Abi,
+    },
+    /// A struct by value, or a variadic function, on a processor other than x86-64.
+    OtherProcessor {
+        /// The whole signature.
+        signature: Signature,
     },
     /// libffi refused to prepare a call.
     Ffi {
@@ -132,6 +143,7 @@ impl fmt::Display for Error {
                 write!(f, "{position} is {ctype} behind `...`; pass an i32, or an f64 for an f32")
             }
             Error::Open { library, .. } => {
+                let library = library.escape_debug();
                 write!(f, "cannot open the library `{library}`; check its name and search path")
             }
             Error::Symbol { library, symbol, .. } => {
@@ -156,11 +168,19 @@ impl fmt::Display for Error {
             }
             Error::ArgumentType { function, index, expected, given } => {
                 let position = Position::Argument(*index);
-                write!(f, "{position} of `{function}` is {expected}; pass this, not {given}")
+                let pass = if expected.as_struct().is_some() { "a pointer to one" } else { "this" };
+                write!(f, "{position} of `{function}` is {expected}; pass {pass}, not {given}")
             }
             Error::StructResult { function } => {
                 write!(f, "`{function}` was called in the wrong way; use `call_into` if the ")?;
                 write!(f, "result is a struct, and `call` if not")
+            }
+            Error::CallbackResult { signature } => {
+                let (what, how) = match signature.result().as_struct() {
+                    Some(_) => ("a struct", "new_into"),
+                    None => ("no struct", "new"),
+                };
+                write!(f, "a callback of type `{signature}` gives {what}; use `Callback::{how}`")
             }
             Error::LongDouble { signature, position } => write!(
                 f,
@@ -169,6 +189,10 @@ impl fmt::Display for Error {
             ),
             Error::AbiUnavailable { abi } => {
                 write!(f, "{abi} functions cannot be called on this system; use another convention")
+            }
+            Error::OtherProcessor { signature } => {
+                write!(f, "`{signature}` has a struct by value or `...`, which can be called on ")?;
+                write!(f, "x86-64 alone; call a C function without")
             }
             Error::Ffi { signature, status } => {
                 write!(f, "libffi refused `{signature}` with status {status}; change its types")
@@ -195,8 +219,10 @@ impl error::Error for Error {
             | Error::ArgumentCount { .. }
             | Error::ArgumentType { .. }
             | Error::StructResult { .. }
+            | Error::CallbackResult { .. }
             | Error::LongDouble { .. }
             | Error::AbiUnavailable { .. }
+            | Error::OtherProcessor { .. }
             | Error::Ffi { .. }
             | Error::ClosureMemory => None,
         }
@@ -269,6 +295,17 @@ mod tests {
                 given: CType::I32,
             },
             expect!["argument 2 of `pow` is f64; pass this, not i32"],
+        );
+        let pair = CType::struct_of(&[CType::I32; 2]).unwrap();
+        check(
+            Error::ArgumentType { function: pow(), index: 0, expected: pair, given: CType::I32 },
+            expect!["argument 1 of `pow` is {i32, i32}; pass a pointer to one, not i32"],
+        );
+        check(
+            Error::CallbackResult { signature: Signature::new([], pair).unwrap() },
+            expect![
+                "a callback of type `fn() -> {i32, i32}` gives a struct; use `Callback::new_into`"
+            ],
         );
         check(
             Error::LongDouble { signature: signature.clone(), position: Position::Argument(0) },

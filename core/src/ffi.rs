@@ -119,8 +119,10 @@ impl PreparedCall {
     /// # Errors
     /// [`Error::LongDouble`] if an argument or the result is one,
     /// [`Error::AbiUnavailable`] if libffi does not know the convention here,
+    /// [`Error::OtherProcessor`] for structs and variadic functions off x86-64,
     /// [`Error::Ffi`] if it refuses the signature.
     pub fn new(signature: &Signature) -> Result<PreparedCall, Error> {
+        describe::check(signature)?;
         let abi = signature.abi();
         let long_double = |position| Error::LongDouble { signature: signature.clone(), position };
         let in_memory = signature.result().is_returned_in_memory(abi);

@@ -123,6 +123,9 @@ mod tests {
         assert!(matches!(&error, Error::Open { library, .. } if library == "libnowhere.so.7"));
         assert!(error.to_string().contains("`libnowhere.so.7`"), "{error}");
         assert!(error.source().is_some());
+        // SAFETY: as above.
+        let error = unsafe { Library::open("a\0b") }.unwrap_err();
+        assert!(error.to_string().contains(r"`a\0b`"), "{error}");
     }
 
     #[test]

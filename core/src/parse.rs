@@ -5,7 +5,11 @@ use std::error;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Abi, CType, Signature};
+use crate::{Abi, CType, Error, Signature, StructError};
+
+mod names;
+
+use names::named;
 
 /// Why a text is not a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub struct ParseError {
     pub found: String,
     /// What would have been accepted there.
     pub expected: &'static str,
+    /// Why a struct that is there cannot be passed by value.
+    pub reason: Option<StructError>,
 }
 
 /// Parses `fn(i32, const char *) -> f64`, with or without `extern "win64"`
@@ -25,7 +31,7 @@ pub struct ParseError {
 /// The convention is `extern "sysv64"`, `extern "win64"`, or `extern "C"`,
 /// which is [`Abi::HOST`] and the same as none. A missing `->` means void.
 /// Spaces are free, and a comma may follow the last argument. A variadic function
-/// has `...` behind its fixed arguments, and behind that the arguments of a call.
+/// has `...` behind its fixed arguments, if any, and behind that those of a call.
 /// A type is one of
 /// - Rust's names `i8` to `u64`, `isize`, `usize`, `f32`, `f64`, `bool`, `()`,
 /// - `ptr`, or `*const T` or `*mut T` with any sized `T`,
@@ -57,7 +63,7 @@ const A_TYPE: &str = "a type such as `i32`, `double`, `ptr` or `char *`";
 const A_SIZED_TYPE: &str = "a type of known size, to which a pointer is one word";
 const A_STRUCT: &str = "a struct that can be passed by value";
 const AN_ARGUMENT: &str = "the type of an argument (without arguments, write `fn()`)";
-const A_FIXED_ARGUMENT: &str = "the type of an argument (`...` stands once, behind an argument)";
+const ANOTHER_ARGUMENT: &str = "the type of an argument (`...` stands once)";
 const PROMOTED: &str =
     "types behind `...` as C promotes them (`int` or `double` for narrower ones)";
 
@@ -97,7 +103,8 @@ impl<'t> Parser<'t> {
 
     /// The error that the text from `offset` to `end` is not `expected`.
     fn error_at(&self, offset: usize, end: usize, expected: &'static str) -> ParseError {
-        ParseError { offset, found: self.text[offset..end].to_string(), expected }
+        let found = self.text[offset..end].to_string();
+        ParseError { offset, found, expected, reason: None }
     }
 
     fn error(&self, expected: &'static str) -> ParseError {
@@ -125,16 +132,16 @@ impl<'t> Parser<'t> {
         self.take("(", "`(`")?;
         let mut builder = Signature::returning(CType::Void).with_abi(abi);
         let mut variadic = false;
-        let mut arguments = 0;
-        let (start, end) = (self.start, self.end);
+        let mut arguments = Vec::new();
         while self.token() != ")" {
-            if self.token() == "..." && arguments > 0 && !variadic {
+            if self.token() == "..." && !variadic {
                 self.bump();
                 variadic = true;
                 builder = builder.variadic();
             } else {
+                let start = self.start;
                 builder = builder.arg(self.argument(abi)?);
-                arguments += 1;
+                arguments.push((start, self.text[..self.start].trim_end().len()));
             }
             if self.token() != "," {
                 break;
@@ -149,8 +156,13 @@ impl<'t> Parser<'t> {
         } else {
             self.take("", "`->` or the end of the text")?;
         }
-        // `argument` refuses void arguments.
-        builder.build().map_err(|_unpromoted| self.error_at(start, end, PROMOTED))
+        builder.build().map_err(|error| {
+            let Error::Unpromoted { index, .. } = error else {
+                unreachable!("`argument` refuses void arguments");
+            };
+            let (start, end) = arguments[index];
+            self.error_at(start, end, PROMOTED)
+        })
     }
 
     fn convention(&mut self) -> Result<Abi, ParseError> {
@@ -166,7 +178,7 @@ impl<'t> Parser<'t> {
 
     fn argument(&mut self, abi: Abi) -> Result<CType, ParseError> {
         if self.token() == "..." {
-            return Err(self.error(A_FIXED_ARGUMENT));
+            return Err(self.error(ANOTHER_ARGUMENT));
         }
         let (start, end) = (self.start, self.end);
         match self.ctype(abi)? {
@@ -189,8 +201,11 @@ impl<'t> Parser<'t> {
             }
             while self.token() == "}" {
                 let (start, fields) = open.pop().expect("a brace is open");
-                let error = |_| self.error_at(start, self.end, A_STRUCT);
-                let made = CType::struct_of(&fields).map_err(error)?;
+                let refused = self.error_at(start, self.end, A_STRUCT);
+                let made = CType::struct_of(&fields).map_err(|error| match error {
+                    Error::Struct(reason) => ParseError { reason: Some(reason), ..refused },
+                    _ => refused,
+                })?;
                 self.bump();
                 match open.last_mut() {
                     Some((_, outer)) => outer.push(made),
@@ -332,46 +347,9 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// The type that these words name; the order of C's keywords does not matter.
-fn named(words: &[&str], abi: Abi) -> Option<CType> {
-    let mut words = words.to_vec();
-    words.sort_unstable();
-    let (long, unsigned_long, wchar) = match abi {
-        Abi::SystemV => (CType::I64, CType::U64, CType::I32),
-        Abi::Win64 => (CType::I32, CType::U32, CType::U16),
-    };
-    Some(match words[..] {
-        ["void"] => CType::Void,
-        ["bool"] | ["_Bool"] => CType::Bool,
-        ["i8"] | ["int8_t"] | ["char"] | ["char", "signed"] => CType::I8,
-        ["u8"] | ["uint8_t"] | ["char", "unsigned"] => CType::U8,
-        ["i16"] | ["int16_t"] => CType::I16,
-        ["short"] | ["int", "short"] | ["short", "signed"] => CType::I16,
-        ["int", "short", "signed"] => CType::I16,
-        ["u16"] | ["uint16_t"] => CType::U16,
-        ["short", "unsigned"] | ["int", "short", "unsigned"] => CType::U16,
-        ["i32"] | ["int32_t"] | ["int"] | ["signed"] | ["int", "signed"] => CType::I32,
-        ["u32"] | ["uint32_t"] | ["unsigned"] | ["int", "unsigned"] => CType::U32,
-        ["i64"] | ["int64_t"] | ["isize"] => CType::I64,
-        ["ssize_t"] | ["intptr_t"] | ["ptrdiff_t"] => CType::I64,
-        ["long", "long"] | ["int", "long", "long"] => CType::I64,
-        ["long", "long", "signed"] | ["int", "long", "long", "signed"] => CType::I64,
-        ["u64"] | ["uint64_t"] | ["usize"] | ["size_t"] | ["uintptr_t"] => CType::U64,
-        ["long", "long", "unsigned"] | ["int", "long", "long", "unsigned"] => CType::U64,
-        ["long"] | ["int", "long"] | ["long", "signed"] | ["int", "long", "signed"] => long,
-        ["long", "unsigned"] | ["int", "long", "unsigned"] => unsigned_long,
-        ["wchar_t"] => wchar,
-        ["f32"] | ["float"] => CType::F32,
-        ["f64"] | ["double"] => CType::F64,
-        ["double", "long"] => CType::LongDouble,
-        ["ptr"] => CType::Pointer,
-        _ => return None,
-    })
-}
-
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ParseError { offset, found, expected } = self;
+        let ParseError { offset, found, expected, .. } = self;
         if found.is_empty() {
             write!(f, "expected {expected}, found the end of the text at byte {offset}")
         } else {
@@ -380,7 +358,11 @@ impl fmt::Display for ParseError {
     }
 }
 
-impl error::Error for ParseError {}
+impl error::Error for ParseError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(self.reason.as_ref()?)
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,8 @@ use crate::{Abi, CType, Class, Error};
 /// It is made from types by [`Signature::new`] or [`Signature::returning`],
 /// or parsed from a text such as `extern "win64" fn(i32, const char *) -> f64`
 /// whose grammar is described at [`Signature::from_str`]. It prints as a text
-/// that parses back to an equal signature.
+/// that parses back to an equal signature, but for structs that are not laid out
+/// as C does: these print with sizes and offsets, which nothing parses.
 ///
 /// **Invariant.** No argument is [`CType::Void`].
 ///
@@ -199,10 +200,11 @@ impl fmt::Display for Signature {
             let dots = if self.fixed == Some(index) { "..., " } else { "" };
             write!(f, "{comma}{dots}{arg}")?;
         }
-        match self.fixed {
-            Some(fixed) if fixed == self.args.len() => f.write_str(", ...)")?,
-            _ => f.write_str(")")?,
-        }
+        f.write_str(match self.fixed {
+            Some(0) if self.args.is_empty() => "...)",
+            Some(fixed) if fixed == self.args.len() => ", ...)",
+            _ => ")",
+        })?;
         match self.result {
             CType::Void => Ok(()),
             result => write!(f, " -> {result}"),
@@ -271,7 +273,17 @@ mod tests {
         assert!(matches!(narrow, Error::Unpromoted { index: 2, ctype: CType::F32 }), "{narrow}");
         let fixed: Signature = "fn(ptr)".parse().unwrap();
         assert!(matches!(fixed.with_variadic([]), Err(Error::NotVariadic { .. })));
-        let texts = ["fn(...)", "fn(ptr, ..., ...)", "fn(ptr, ..., short)", "fn(ptr, ..., float)"];
+        for text in ["fn(...)", "fn(..., i32) -> f64"] {
+            let signature: Signature = text.parse().unwrap();
+            assert_eq!((signature.fixed(), signature.to_string().as_str()), (Some(0), text));
+        }
+        let texts = [
+            "fn(... ...)",
+            "fn(..., ...)",
+            "fn(ptr, ..., ...)",
+            "fn(ptr, ..., short)",
+            "fn(ptr, ..., float)",
+        ];
         assert!(texts.iter().all(|text| text.parse::<Signature>().is_err()));
     }
 }

@@ -6,7 +6,17 @@ use std::sync::{Mutex, PoisonError};
 
 use libffi::low::{ffi_type, types};
 
-use crate::{Abi, CType, Class, StructType};
+use crate::{Abi, CType, Class, Error, Signature, StructType};
+
+/// Refuses what is described in a way that is right for x86-64 alone: structs by the
+/// words that they are passed in there, and variadic functions like others.
+pub(super) fn check(signature: &Signature) -> Result<(), Error> {
+    let is_plain = !signature.has_structs() && signature.fixed().is_none();
+    match cfg!(target_arch = "x86_64") || is_plain {
+        true => Ok(()),
+        false => Err(Error::OtherProcessor { signature: signature.clone() }),
+    }
+}
 
 /// libffi's description of a struct that is passed in words of these classes, in
 /// memory if there are none: of the size that we pass, and with elements that

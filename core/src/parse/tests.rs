@@ -147,9 +147,13 @@ fn errors() {
     check_error("fn(i32", expect!["expected `,` or `)`, found the end of the text at byte 6"]);
     check_error("fn(i32; i32)", expect!["expected `,` or `)`, found `;` at byte 6"]);
     check_error(
-        "fn(...) -> i32",
+        "fn(..., ...) -> i32",
+        expect!["expected the type of an argument (`...` stands once), found `...` at byte 8"],
+    );
+    check_error(
+        "fn(ptr, ..., int, const float , ptr)",
         expect![
-            "expected the type of an argument (`...` stands once, behind an argument), found `...` at byte 3"
+            "expected types behind `...` as C promotes them (`int` or `double` for narrower ones), found `const float` at byte 18"
         ],
     );
     check_error(
@@ -214,7 +218,11 @@ fn what_is_printed_parses_back() {
             args.push(*u.choose(CType::ALL)?);
         }
         args.retain(|arg| *arg != CType::Void);
-        let signature = Signature::new(args, result).unwrap().with_abi(abi);
+        let mut builder = Signature::returning(result).with_abi(abi).args(args);
+        if u.arbitrary()? {
+            builder = builder.variadic().args([CType::F64; 2][..u.int_in_range(0..=2)?].to_vec());
+        }
+        let signature = builder.build().unwrap();
         assert_eq!(signature.to_string().parse(), Ok(signature));
         Ok(())
     })
@@ -257,6 +265,13 @@ fn structs_stand_in_braces() {
     assert_eq!(parsed.to_string().parse(), Ok(parsed));
     let deep = |depth: usize| format!("fn({}i64{})", "{".repeat(depth), "}".repeat(depth));
     assert!(deep(64).parse::<Signature>().is_ok());
-    assert!(deep(65).parse::<Signature>().is_err());
+    for (text, reason) in [
+        (deep(65).as_str(), StructError::Deep),
+        ("fn({})", StructError::Empty),
+        ("fn({long double})", StructError::LongDouble),
+        ("fn({i8, {void, i8}})", StructError::Void),
+    ] {
+        assert_eq!(text.parse::<Signature>().unwrap_err().reason, Some(reason), "{text}");
+    }
     assert!(deep(100_000).parse::<Signature>().is_err(), "no deep stack is needed");
 }
