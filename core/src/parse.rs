@@ -8,6 +8,7 @@ use std::str::FromStr;
 use crate::{Abi, CType, Error, Signature, StructError};
 
 mod names;
+mod pointers;
 
 use names::named;
 
@@ -58,6 +59,9 @@ struct Parser<'t> {
     start: usize,
     end: usize,
 }
+
+/// Words that are no names of types.
+const KEYWORDS: [&str; 7] = ["struct", "union", "enum", "restrict", "__restrict", "fn", "mut"];
 
 const A_TYPE: &str = "a type such as `i32`, `double`, `ptr` or `char *`";
 const A_SIZED_TYPE: &str = "a type of known size, to which a pointer is one word";
@@ -235,90 +239,6 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// Any number of `*const` and `*mut`, then what they point to. A pointer to a slice,
-    /// a text or a trait object has a second word, which C has no type for.
-    fn rust_pointer(&mut self) -> Result<CType, ParseError> {
-        while self.token() == "*" {
-            self.bump();
-            if !matches!(self.token(), "const" | "mut") {
-                return Err(self.error("`const` or `mut`"));
-            }
-            self.bump();
-        }
-        let (start, in_brackets) = (self.start, self.token() == "[");
-        match self.token() {
-            "(" | "[" => {
-                let has_length = self.group()?;
-                if in_brackets && !has_length {
-                    return Err(self.error_at(start, self.start, A_SIZED_TYPE));
-                }
-            }
-            _ if self.at_word() => self.path()?,
-            _ => return Err(self.error("the type that is pointed to")),
-        }
-        Ok(CType::Pointer)
-    }
-
-    /// Words such as `std::vec::Vec<u8>` or `unsigned char`.
-    fn path(&mut self) -> Result<(), ParseError> {
-        while self.at_word() {
-            if self.is_unsized() {
-                return Err(self.error(A_SIZED_TYPE));
-            }
-            self.bump();
-            if self.token() == "<" {
-                self.group()?;
-            }
-            if self.token() == "::" {
-                self.bump();
-                if !self.at_word() {
-                    return Err(self.error("the rest of a path"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a type that begins with this word has no known size. Modules may be
-    /// called `str`.
-    fn is_unsized(&self) -> bool {
-        let is_module = || self.text[self.end..].trim_start().starts_with("::");
-        matches!(self.token(), "dyn" | "impl") || self.token() == "str" && !is_module()
-    }
-
-    /// Moves past the bracket at the current token and the one that closes it. Whether
-    /// a semicolon is directly within, as in an array that says its length.
-    fn group(&mut self) -> Result<bool, ParseError> {
-        let mut closers = Vec::new();
-        let (mut has_semicolon, mut begins) = (false, false);
-        loop {
-            // In parentheses a type begins behind the first one, and behind each comma.
-            if closers.len() == 1 && closers[0] == ("`)`", ")") && begins && self.is_unsized() {
-                return Err(self.error(A_SIZED_TYPE));
-            }
-            begins = matches!(self.token(), "(" | ",");
-            has_semicolon |= closers.len() == 1 && self.token() == ";";
-            match self.token() {
-                "(" => closers.push(("`)`", ")")),
-                "[" => closers.push(("`]`", "]")),
-                "<" => closers.push(("`>`", ">")),
-                token => {
-                    if let Some(&(expected, closer)) = closers.last() {
-                        if token == closer {
-                            closers.pop();
-                        } else if matches!(token, "" | ")" | "]" | ">") {
-                            return Err(self.error(expected));
-                        }
-                    }
-                }
-            }
-            self.bump();
-            if closers.is_empty() {
-                return Ok(has_semicolon);
-            }
-        }
-    }
-
     /// The words of a C type or a Rust name, then the stars of a C pointer.
     fn c_type(&mut self, abi: Abi) -> Result<CType, ParseError> {
         let (start, mut end) = (self.start, self.end);
@@ -337,7 +257,11 @@ impl<'t> Parser<'t> {
         if self.token() != "*" {
             return ctype.ok_or_else(|| self.error_at(start, end, A_TYPE));
         }
-        if ctype.is_none() && !matches!(words[..], [_] | ["struct" | "union" | "enum", _]) {
+        let is_name = match words[..] {
+            [name] | ["struct" | "union" | "enum", name] => !KEYWORDS.contains(&name),
+            _ => false,
+        };
+        if ctype.is_none() && !is_name {
             return Err(self.error_at(start, end, A_TYPE));
         }
         while matches!(self.token(), "*" | "const" | "volatile" | "restrict" | "__restrict") {

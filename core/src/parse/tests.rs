@@ -43,6 +43,12 @@ fn rust_pointers() {
         "*mut std::ffi::c_void",
         "*const Vec<Box<[u8; 4]>, A>",
         "*const (u8, fn(i32) -> i32)",
+        "*const fn(i32) -> i32",
+        "*mut unsafe extern \"C\" fn([u8; 2], &str) -> *const fn() -> (i32, u8)",
+        "*const &u8",
+        "*const &'a mut [u8]",
+        "*const &dyn Fn(i32) -> i32",
+        "*const (i32, &[u8], *const [u8], Box<[u8]>, [u8; 2])",
         "*mut [unknown; 3]",
         "*const std::str::Utf8Error",
         "*const (&str, *const dyn A)",
@@ -180,10 +186,15 @@ fn errors() {
     check_error("fn(*mut)", expect!["expected the type that is pointed to, found `)` at byte 7"]);
     check_error("fn(*mut a::)", expect!["expected the rest of a path, found `)` at byte 11"]);
     check_error("fn(*mut [u8)", expect!["expected `]`, found `)` at byte 11"]);
-    for text in ["[u8]", "[[u8; 3]]", "str", "dyn Fn()", "(dyn Fn() + Send)", "impl Copy", "(str)"]
-    {
+    let texts = ["[u8]", "[[u8; 3]]", "str", "dyn Fn()", "(dyn Fn() + Send)", "impl Copy", "(str)"];
+    for text in texts.into_iter().chain(["(i32, [u8])", "((i32, (u8, [u8])), i32)"]) {
         let error = format!("fn(*const *mut {text}, i32)").parse::<Signature>().unwrap_err();
         assert!(error.to_string().contains("a type of known size"), "{text}: {error}");
+    }
+    check_error("fn(*const u8 -> i32)", expect!["expected `,` or `)`, found `->` at byte 13"]);
+    for text in ["struct", "enum union", "restrict", "fn", "long struct"] {
+        let error = format!("fn({text} *)").parse::<Signature>().unwrap_err();
+        assert_eq!((error.found.as_str(), error.expected), (text, A_TYPE));
     }
     check_error("fn(*mut (", expect!["expected `)`, found the end of the text at byte 9"]);
     check_error(
