@@ -171,6 +171,19 @@ cursor next_cursor(cursor c) { c.kind++; c.data[0] = c.data[2]; return c; }
 int kind_of_cursor(cursor c, int more) { return c.kind + more + (int)(long)c.data[1]; }
 three swap_three(three p) { return (three){{p.x[2], p.x[1], p.x[0]}}; }
 five swap_five(five p) { return (five){{p.x[4], p.x[3], p.x[2], p.x[1], p.x[0]}}; }
+typedef struct { _Alignas(16) long x; long y; } aligned;
+
+long behind_seven(long a, long b, long c, long d, long e, long f, long g, aligned s, long h)
+{
+    return a + b + c + d + e + f + g + s.x * 100 + s.y * 1000 + h;
+}
+
+long call_behind_seven(long (*back)(long, long, long, long, long, long, long, aligned), long x)
+{
+    aligned s = {x, 5};
+    return back(1, 2, 3, 4, 5, 6, 7, s);
+}
+
 long many_structs(long a, long b, long c, long d, long e, mixed m, pair p, cursor q, doubles r, double x)
 {
     return a + 2 * b + 3 * c + 4 * d + 5 * e + 6 * m.x + 7 * (long)m.y + 8 * p.x + 9 * p.y + 10 * q.kind + 11 * (long)r.y + 12 * (long)x;

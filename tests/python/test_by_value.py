@@ -126,6 +126,24 @@ def test_registers_run_out(lib):
     compare(scenario)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="structures have no _align_ yet")
+def test_aligned_structures_behind_the_registers(lib):
+    """A structure that would fit registers is aligned where none are left, in both directions."""
+    Aligned = structure("Aligned", ("x", c_long), ("y", c_long), _align_=16)
+
+    def scenario():
+        function = lib["behind_seven"]
+        function.argtypes, function.restype = [c_long] * 7 + [Aligned, c_long], c_long
+        outcomes = [function(*range(7), Aligned(number, 3), 4) for number in range(TIMES)]
+        assert outcomes[1] == 3125
+        back = CFUNCTYPE(c_long, *[c_long] * 7, Aligned)(lambda *args: args[6] * 100 + args[7].x * 10 + args[7].y)
+        function = lib["call_behind_seven"]
+        function.argtypes, function.restype = [type(back), c_long], c_long
+        return outcomes + [function(back, number) for number in range(TIMES)]
+
+    compare(scenario)
+
+
 def random_structure(rng, depth=2):
     """A structure of any kind that ctypes makes: packed, of bit fields, with arrays and structures in it."""
     kinds = [c_byte, c_ubyte, c_short, c_int, c_uint, c_int64, c_float, c_double, c_void_p, c_char]
