@@ -116,9 +116,9 @@ impl<'a> Callback<'a> {
     /// ```
     ///
     /// # Errors
-    /// Those of the signature, as for [`Engine::function`]; [`Error::CallbackResult`]
-    /// if it returns a struct, see [`Callback::new_into`]; and
-    /// [`Error::ClosureMemory`].
+    /// Those of the signature, as for [`Engine::function`] but without a name;
+    /// [`Error::CallbackResult`] if it returns a struct, see [`Callback::new_into`];
+    /// and [`Error::ClosureMemory`].
     pub fn new<F>(signature: impl IntoSignature, closure: F) -> Result<Callback<'a>, Error>
     where
         F: Fn(&[Value]) -> Value + Send + Sync + 'a,

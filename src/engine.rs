@@ -75,17 +75,18 @@ impl Engine {
     /// library open.
     ///
     /// # Errors
-    /// [`Error::Parse`] if a text is no signature, [`Error::LongDouble`],
-    /// [`Error::AbiUnavailable`], [`Error::OtherProcessor`] or [`Error::Ffi`] if no
-    /// function of this signature can be called here, [`Error::Unplaced`] if it has more than
-    /// 100 million arguments.
+    /// [`Error::Declaration`] with [`Error::Parse`] if a text is no signature, with
+    /// [`Error::LongDouble`], [`Error::AbiUnavailable`], [`Error::OtherProcessor`] or
+    /// [`Error::Ffi`] if no function of this signature can be called here, and with
+    /// [`Error::Unplaced`] if it has more than 100 million arguments.
     pub fn function(
         &self,
         name: &str,
         target: *const c_void,
         signature: impl IntoSignature,
     ) -> Result<Function, Error> {
-        Function::new(self, None, name, target, &signature.into_signature()?)
+        let signature = signature.into_signature().map_err(|error| error.of(name))?;
+        Function::new(self, None, name, target, &signature)
     }
 
     /// Whether this engine can compile here. The first question asks the

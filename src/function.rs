@@ -120,7 +120,7 @@ impl Function {
         signature: &Signature,
     ) -> Result<Function, Error> {
         if signature.args().len() > MOST_ARGS {
-            return Err(Unplaced::TooMany.into());
+            return Err(Error::from(Unplaced::TooMany).of(name));
         }
         let unsupported =
             || Error::LongDouble { signature: signature.clone(), position: Position::Result };
@@ -131,10 +131,10 @@ impl Function {
         let record = Record {
             target,
             entry: AtomicPtr::new(generic as Entry as *mut ()),
-            result_tag: result_tag.ok_or_else(unsupported)?,
+            result_tag: result_tag.ok_or_else(|| unsupported().of(name))?,
             interpreted: AtomicU64::new(0),
             site: Site::new(engine.limits()),
-            call: Arc::new(PreparedCall::new(signature)?),
+            call: Arc::new(PreparedCall::new(signature).map_err(|error| error.of(name))?),
             name: name.into(),
             engine: engine.clone(),
             library,
@@ -257,10 +257,11 @@ impl Function {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Signature::with_variadic`].
+    /// [`Error::Declaration`] with those of [`Signature::with_variadic`].
     pub fn with_variadic(&self, args: impl Into<Vec<CType>>) -> Result<Function, Error> {
         let record = &*self.record;
-        let signature = self.signature().with_variadic(args)?;
+        let signature =
+            self.signature().with_variadic(args).map_err(|error| error.of(self.name()))?;
         let library = record.library.clone();
         Function::new(&record.engine, library, &record.name, record.target, &signature)
     }

@@ -71,9 +71,10 @@ impl Library {
     ///
     /// # Errors
     /// [`Error::Symbol`], [`Error::SymbolName`] or [`Error::NullSymbol`] if the
-    /// library has no such function, and those of [`Engine::function`].
+    /// library has no such function, and [`Error::Declaration`] as for
+    /// [`Engine::function`].
     pub fn function(&self, name: &str, signature: impl IntoSignature) -> Result<Function, Error> {
-        let signature = signature.into_signature()?;
+        let signature = signature.into_signature().map_err(|error| error.of(name))?;
         let target = self.library.symbol(name)?;
         Function::new(&self.engine, Some(self.library.clone()), name, target, &signature)
     }

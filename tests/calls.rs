@@ -300,3 +300,25 @@ fn signatures_are_texts_of_any_kind() {
     assert_eq!(this.function("abs", text.as_str()).unwrap().signature(), &signature);
     assert_eq!(this.function("abs", text).unwrap().signature(), &signature);
 }
+
+#[test]
+fn errors_name_the_function_that_is_declared() {
+    let this = Library::this().unwrap();
+    let check = |declared: Result<Function, Error>, want: &str| {
+        assert_eq!(declared.unwrap_err().to_string(), want);
+    };
+    check(
+        this.function("cos", "fn(doubl)"),
+        "`cos` cannot be declared so: the text is not a signature such as `fn(i32) -> f64`",
+    );
+    check(
+        Engine::global().function("strtold", std::ptr::null(), "fn(ptr, ptr) -> long double"),
+        "`strtold` cannot be declared so: the result of `fn(ptr, ptr) -> long double` is a long \
+         double, which cannot be called with; call a C function that converts it to a double",
+    );
+    check(
+        this.function("printf", "fn(ptr, ...)").unwrap().with_variadic([CType::F32]),
+        "`printf` cannot be declared so: argument 2 is f32 behind `...`; pass an i32, or an f64 \
+         for an f32",
+    );
+}

@@ -33,6 +33,13 @@ pub enum Error {
         /// Its type.
         ctype: CType,
     },
+    /// A function cannot be declared so.
+    Declaration {
+        /// The name of the function.
+        function: String,
+        /// Why not. The text has its text.
+        error: Box<Error>,
+    },
     /// A library could not be opened.
     Open {
         /// The name it was asked for by.
@@ -127,6 +134,14 @@ pub enum Error {
     ClosureMemory,
 }
 
+impl Error {
+    /// The same of the declaration of a function.
+    #[must_use]
+    pub fn of(self, function: &str) -> Error {
+        Error::Declaration { function: function.to_string(), error: Box::new(self) }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -141,6 +156,9 @@ impl fmt::Display for Error {
             Error::Unpromoted { index, ctype } => {
                 let position = Position::Argument(*index);
                 write!(f, "{position} is {ctype} behind `...`; pass an i32, or an f64 for an f32")
+            }
+            Error::Declaration { function, error } => {
+                write!(f, "`{function}` cannot be declared so: {error}")
             }
             Error::Open { library, .. } => {
                 let library = library.escape_debug();
@@ -208,6 +226,7 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Error::Parse(source) => Some(source),
+            Error::Declaration { error, .. } => error.source(),
             Error::Open { source, .. } | Error::Symbol { source, .. } => Some(source),
             Error::Unplaced(source) => Some(source),
             Error::Struct(source) => Some(source),
