@@ -22,6 +22,7 @@ mod capture;
 mod shadow;
 
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotcall_core::{Abi, CType, Place, Places, Signature};
@@ -39,7 +40,7 @@ use crate::hook;
 use crate::layout::{CDATA_POINTER, MEMORY_WORD};
 use crate::parameters;
 use crate::profile::{self, MAKERS, Maker, Notes, Reason};
-use crate::raw::{Object, Owned};
+use crate::raw::{Bag, Object, Owned};
 use crate::refusals;
 use crate::rules::{self, Frame, Made, Unmade};
 use crate::runtime::{CallSite, Runtime};
@@ -184,13 +185,15 @@ impl Checks {
         let bits = bits(&declaration.result, self.found().checked.iter().sum());
 
         let mut plain = Capture::new(&signature, &places, &texts, bits);
-        let by_ctypes = plain.during(|| by_ctypes(py, this, args));
+        // CPython may end the thread in the other call: then nobody gives this up.
+        let by_ctypes = ManuallyDrop::new(plain.during(|| by_ctypes(py, this, args)));
         // Where there is no argument to turn a bit over in, it is one of the result.
         let turned = self.flip && signature.args().is_empty() && bits != [0; 4];
         let returned = bits.map(|word| word ^ u64::from(turned));
         let mut hot = Capture::new(&signature, &places, &texts, returned);
         let entry = enter::entry_of(&site);
         let (by_us, maker) = hot.during(|| by_entry(py, entry, &frame));
+        let by_ctypes = ManuallyDrop::into_inner(by_ctypes);
         if self.flip
             && let Some(byte) = hot.words.first_mut().and_then(|word| word.first_mut())
         {
@@ -289,9 +292,11 @@ type Outcome = PyResult<Owned>;
 
 /// Has ctypes call a function.
 fn by_ctypes(py: Python<'_>, this: u64, args: &[u64]) -> Outcome {
-    let tuple = parameters::tuple_of(args).ok_or_else(|| PyErr::fetch(py))?;
+    let mut bag = Bag::default();
+    let tuple = bag.hold(parameters::tuple_of(args).ok_or_else(|| PyErr::fetch(py))?);
     // SAFETY: a function object and an exact tuple.
-    let result = unsafe { hook::ctypes_call()(this, tuple.object().address(), 0) };
+    let result = unsafe { hook::ctypes_call()(this, tuple.address(), 0) };
+    bag.empty();
     Owned::from_new(result).ok_or_else(|| PyErr::fetch(py))
 }
 

@@ -15,6 +15,7 @@ use pyo3::types::{PyWeakrefMethods, PyWeakrefReference};
 use crate::enter;
 use crate::kinds::handle;
 use crate::options::Log;
+use crate::raw::Owned;
 use crate::runtime::runtime;
 
 /// Who has the GIL during a foreign call.
@@ -125,7 +126,8 @@ impl SitePolicy {
 #[derive(Debug)]
 pub(crate) struct Choice {
     policy: Policy,
-    function: Py<PyWeakrefReference>,
+    /// A weak reference to it.
+    function: Owned,
 }
 
 impl Choice {
@@ -134,11 +136,13 @@ impl Choice {
     /// # Errors
     /// What Python raised, if there is no memory.
     pub(crate) fn new(function: &Bound<'_, PyAny>, policy: Policy) -> PyResult<Choice> {
-        Ok(Choice { policy, function: PyWeakrefReference::new(function)?.unbind() })
+        let function = PyWeakrefReference::new(function)?.into_any().into();
+        Ok(Choice { policy, function })
     }
 
     fn is_alive(&self, py: Python<'_>) -> bool {
-        self.function.bind(py).upgrade().is_some()
+        let function = self.function.object().bound(py);
+        function.cast::<PyWeakrefReference>().is_ok_and(|function| function.upgrade().is_some())
     }
 }
 

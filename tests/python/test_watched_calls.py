@@ -194,6 +194,44 @@ for number in range(200):
     assert re.search(r"not checked, \d+ calls: ctypes made them, keyword-arguments", done.stderr)
 
 
+@pytest.mark.parametrize("turn", range(5))
+def test_threads_that_end_in_a_checked_call(turn, tmp_path):
+    """CPython ends daemon threads, when the process ends, in whichever of the two calls of a check they are."""
+    code = """
+import ctypes, threading, time
+labs = ctypes.CDLL(None).labs
+def work():
+    while True:
+        labs(-3)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.1)
+"""
+    checked(code, tmp_path)
+
+
+def test_checked_functions_that_died_leave_nothing_behind(tmp_path):
+    code = """
+import ctypes, gc, weakref
+libc = ctypes.CDLL(None)
+def count():
+    gc.collect()
+    return sum(type(thing) is weakref.ReferenceType for thing in gc.get_objects())
+def use(number):
+    for _ in range(number):
+        function = libc["labs"]
+        function.argtypes = [ctypes.c_long]
+        for value in range(20):
+            function(value)
+use(100)
+before = count()
+use(3000)
+print(count() - before < 1500)
+"""
+    done = run("-m", "hotcall", "--check", "-c", code, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 def test_calls_with_detours_are_counted_once(tmp_path):
     """They are not checked themselves, but what a detour leads to is."""
     code = f"""
