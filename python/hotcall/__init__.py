@@ -67,20 +67,23 @@ _LATE = {
 """What is imported when it is first asked for: a program that only installs does without."""
 
 
-def __getattr__(name: str) -> object:
-    """Import what is asked for."""
-    from importlib import import_module
+if not TYPE_CHECKING:
+    # Those who check types would take any name for one of ours.
 
-    for module, names in _LATE.items():
-        if name in names:
-            value: object = getattr(import_module(f"hotcall.{module}"), name)
-            globals()[name] = value
-            return value
-    if name == "__version__":
-        from hotcall._api import _version
+    def __getattr__(name: str) -> object:
+        """Import what is asked for."""
+        from importlib import import_module
 
-        return _version()
-    raise AttributeError(f"module 'hotcall' has no attribute {name!r}")
+        for module, names in _LATE.items():
+            if name in names:
+                value: object = getattr(import_module(f"hotcall.{module}"), name)
+                globals()[name] = value
+                return value
+        if name == "__version__":
+            from hotcall._api import _version
+
+            return _version()
+        raise AttributeError(f"module 'hotcall' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

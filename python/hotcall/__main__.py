@@ -48,9 +48,11 @@ def main(arguments: list[str]) -> None:
     _run.leave_path()
     try:
         options, way, target, rest = _parse(arguments)
-        if _api._native is not None:
-            # What the environment says was read when hotcall was imported.
-            _api._native.configure(options.settings(), "-o")
+        # What the environment says was read when hotcall was imported.
+        settings = options.settings()
+        if _api._native is not None and not _api._native.configure(settings, "-o"):
+            reason = "hotcall is in use already, which is too late for options"
+            raise _Usage(f"{reason}; set HOTCALL={settings!r}")
         if options.page is not None:
             options.page = _writable(options.page)
     except (_Usage, ValueError) as error:

@@ -57,12 +57,15 @@ else:
 
 
 def _version() -> str:
-    """The version of the package."""
+    """The version of the package; ``unknown`` where it is not installed, and has no native half."""
     if _native is not None:
         return _native.__version__
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("hotcall")
+    try:
+        return version("hotcall")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 _POLICIES = ("release", "lend", "hold")

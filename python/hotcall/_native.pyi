@@ -21,10 +21,10 @@ __all__ = [
 ]
 __version__: str
 
-def configure(options: str, source: str) -> None:
+def configure(options: str, source: str) -> bool:
     """Choose the options of the process; the last choice before the first use holds.
 
-    An error begins with the source.
+    False if this one came later, and differs. An error begins with the source.
     """
 
 def install(gil: str | None = None) -> bool:

@@ -139,19 +139,22 @@ fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, Failure> {
 static OPTIONS: Mutex<Option<Options>> = Mutex::new(None);
 
 /// Chooses the options of the process; the last choice before hotcall is first
-/// used holds, later ones come to nothing.
+/// used holds, and false says that this one came later, and to nothing.
 ///
 /// Raises ValueError for what is not an option; the text begins with `source`, where the
 /// options are from.
 #[pyfunction]
-fn configure(py: Python<'_>, options: &str, source: &str) -> PyResult<()> {
+fn configure(py: Python<'_>, options: &str, source: &str) -> PyResult<bool> {
     let options =
         Options::parse(options).map_err(|bad| PyValueError::new_err(format!("{source}: {bad}")))?;
     if starting::elsewhere(py).is_some() {
-        return Ok(());
+        return Ok(true);
     }
-    *OPTIONS.lock().unwrap_or_else(PoisonError::into_inner) = Some(options);
-    Ok(())
+    let mut chosen = OPTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !is_decided() {
+        *chosen = Some(options);
+    }
+    Ok(*chosen == Some(options))
 }
 
 /// The runtime, made now if hotcall was not used yet; none if it is off. An

@@ -59,6 +59,8 @@ echo 'hotcall\.Gil' >> "$build/stubtest.allow"
     --allowlist stubtest.allow --ignore-unused-allowlist hotcall)
 printf '%s\n' 'import hotcall' 'with hotcall.installed():' '    x: str = hotcall.status().gil or ""' > "$build/user.py"
 (cd "$build" && "$tools/mypy" --strict --cache-dir "$build/mypy" user.py)
+printf '%s\n' 'import hotcall' 'hotcall.instal()' > "$build/user.py"
+! (cd "$build" && "$tools/mypy" --strict --cache-dir "$build/mypy" user.py) >/dev/null || die "a name that is not there passes mypy"
 
 say "wheel"
 metadata=$("$tools/python" -m zipfile -l "$wheel" | grep -o '^[^ ]*/METADATA')

@@ -62,6 +62,16 @@ def test_the_command_line_is_checked(tmp_path):
     assert "threshold: 7" in done.stdout
 
 
+def test_options_that_come_too_late_are_refused(tmp_path):
+    """Where hotcall is in use before the command line is read nothing would become of them."""
+    done = run("-m", "hotcall", "-m", "hotcall", "--check", "-o", "threshold=7", "-c", "print(5)", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "too late for options; set HOTCALL='check=1,threshold=7'\n" in done.stderr
+    for options in [(), ("-o", "threshold=7")]:
+        done = run("-m", "hotcall", *options, "-m", "hotcall", *options, "-c", "print(5)", cwd=tmp_path)
+        assert outcome(done) == (0, "5\n", "")
+
+
 def test_no_program_is_read_from_a_terminal(tmp_path):
     ours, theirs = pty.openpty()
     for nothing in [(), ("-",), ("--report",)]:

@@ -35,6 +35,9 @@ def test_without_the_native_module(tmp_path):
     shutil.copytree(Path(hotcall.__file__).parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     show = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import hotcall; print(hotcall.status().off)"
     off = python(show).stdout
+    without = f"[{str(tmp_path)!r}, *(at for at in sys.path if 'site-packages' not in at)]"
+    bare = python(f"import sys; sys.path[:] = {without}; import hotcall; print(hotcall.__version__)")
+    assert bare.stdout == "unknown\n", bare
     version = "%d.%d" % sys.version_info[:2]
     assert f"no native module for CPython {version} on linux, x86_64" in off and "install" in off
     (package / "_native.abi3.so").write_bytes(b"no library")
