@@ -21,6 +21,7 @@ use crate::capi::{self, FASTCALL_WITH_KEYWORDS, Method};
 use crate::hook::{self, Original, Place};
 use crate::kinds::handle;
 use crate::layout::METHOD_DEF;
+use crate::make::{self, Named};
 use crate::raw::Object;
 use crate::refusals;
 
@@ -83,8 +84,8 @@ fn is_heard(py: Python<'_>) -> PyResult<bool> {
 
 /// The table entry of `sys.addaudithook`; none if that is not as expected.
 fn entry(py: Python<'_>) -> PyResult<Option<Object>> {
-    let add = py.import("sys")?.getattr("addaudithook")?;
-    let builtin = py.import("builtins")?.getattr("len")?;
+    let add = make::import(py, "sys")?.attr("addaudithook")?;
+    let builtin = make::import(py, "builtins")?.attr("len")?;
     if add.get_type_ptr() != builtin.get_type_ptr() {
         return Ok(None);
     }
@@ -119,7 +120,8 @@ pub(crate) fn add_ours(name: String, hook: &Bound<'_, PyAny>) -> PyResult<()> {
     };
     let filter = PyCFunction::new_closure(py, None, None, filter)?;
     IS_OURS.store(true, Relaxed);
-    let added = py.import("sys").and_then(|sys| sys.call_method1("addaudithook", (filter,)));
+    let added =
+        make::import(py, "sys").and_then(|sys| sys.attr("addaudithook")?.call_with((filter,)));
     IS_OURS.store(false, Relaxed);
     added.map(drop)
 }

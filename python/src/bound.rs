@@ -32,6 +32,7 @@ use crate::enter::Vectorcall;
 use crate::hook;
 use crate::kinds::handle;
 use crate::layout::{CDATA_ENTRY, METHOD_SELF, METHOD_VECTORCALL};
+use crate::make::Named;
 use crate::raw::{Object, Owned};
 use crate::report;
 use crate::runtime::runtime;
@@ -71,7 +72,7 @@ impl Way {
             // Nobody has looked whether the rows hold.
             return Way::Slow;
         }
-        let takes = || function.getattr("argtypes").and_then(|declared| declared.len());
+        let takes = || function.attr("argtypes").and_then(|declared| declared.len());
         // From this version on CPython calls those fastest that take one.
         match function.py().version_info() >= (3, 14) && matches!(takes(), Ok(1)) {
             true => Way::One,
@@ -104,7 +105,7 @@ type Single = unsafe extern "C-unwind" fn(u64, u64) -> u64;
 pub(crate) fn bind<'py>(function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = function.py();
     let object = report::function("bind", function)?;
-    let doc = function.getattr("__doc__")?.extract::<String>().ok();
+    let doc = function.attr("__doc__")?.extract::<String>().ok();
     let way = Way::to(function);
     let look = (text(hook::name(object)), doc.map(text), way.method(object));
     // SAFETY: an entry that lives for ever, and the object to bind it to.

@@ -1,13 +1,13 @@
 //! The checks at import: each layout row is compared with what Python itself
 //! says of a live object. A row that fails is named, and hotcall stays off.
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyCapsule, PyDict, PyFloat, PyInt, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyCapsule, PyFloat, PyInt, PyType};
 
 use crate::declare::{ArgRule, Kind, Reader, ResultRule, info};
 use crate::kinds::handle;
 use crate::layout::{self, Int, Layout};
+use crate::make::{self, Named};
 use crate::samples;
 use crate::starting::Failure;
 
@@ -21,11 +21,11 @@ pub(crate) type Reason = String;
 /// Python raised.
 pub(crate) fn layout(py: Python<'_>) -> Result<Layout, Failure> {
     let version = py.version_info();
-    let implementation: String = look(py, "sys", "implementation")?.getattr("name")?.extract()?;
+    let implementation: String = look(py, "sys", "implementation")?.attr("name")?.extract()?;
     if implementation != "cpython" || cfg!(not(all(target_os = "linux", target_arch = "x86_64"))) {
         return Err(format!("{implementation} on this platform is not supported").into());
     }
-    let type_size = py.get_type::<PyType>().getattr("__basicsize__")?.extract()?;
+    let type_size = py.get_type::<PyType>().attr("__basicsize__")?.extract()?;
     let unknown = || format!("CPython {}.{} is not supported", version.major, version.minor);
     let layout = match version.major {
         3 => Layout::of(version.minor, type_size).ok_or_else(unknown)?,
@@ -48,7 +48,7 @@ pub(crate) fn row<T: PartialEq + std::fmt::Debug>(
 }
 
 fn look<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import(module)?.getattr(name)
+    make::import(py, module)?.attr(name)
 }
 
 /// Checks the rows of floats, ints, bytes objects and types.
@@ -85,17 +85,17 @@ fn objects(py: Python<'_>, layout: &Layout) -> Result<(), Failure> {
     }
     let method = look(py, "_ctypes", "addressof")?;
     // Where another interpreter was first to import it, it is that one's module.
-    let module = method.getattr("__self__")?.as_ptr() as u64;
+    let module = method.attr("__self__")?.as_ptr() as u64;
     let class = handle(method.get_type().as_any()).word(layout::TYPE_VECTORCALL_OFFSET);
     row("method.self", handle(&method).word(layout::METHOD_SELF), module)?;
     row("method.vectorcall", class, layout::METHOD_VECTORCALL.offset as u64)?;
-    let method = look(py, "ctypes", "cdll")?.getattr("LoadLibrary")?;
-    let function = method.getattr("__func__")?.as_ptr() as u64;
+    let method = look(py, "ctypes", "cdll")?.attr("LoadLibrary")?;
+    let function = method.attr("__func__")?.as_ptr() as u64;
     row("method.function", handle(&method).word(layout::METHOD_FUNCTION), function)?;
     let capsule = PyCapsule::new_with_value(py, 7_u64, c"hotcall")?;
     let pointer = capsule.pointer_checked(Some(c"hotcall"))?.as_ptr() as u64;
     row("capsule.pointer", handle(&capsule).word(layout::CAPSULE_POINTER), pointer)?;
-    let tuple = PyTuple::new(py, [&capsule])?;
+    let tuple = make::tuple(py, [&capsule])?;
     row("tuple.size", handle(tuple.as_any()).word(layout::TUPLE_SIZE), 1)?;
     row("tuple.first", handle(tuple.as_any()).word(layout.tuple_first), capsule.as_ptr() as u64)?;
     let bytes = PyBytes::new(py, b"xyz");
@@ -123,17 +123,17 @@ pub(crate) fn ctypes(py: Python<'_>, reader: &Reader<'_>) -> Result<(), Failure>
 /// Checks the rows of what `byref` gives, and of classes of pointers and arrays.
 fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
     let c_int = look(py, "ctypes", "c_int")?;
-    let instance = c_int.call1((7,))?;
-    let address: u64 = look(py, "ctypes", "addressof")?.call1((&instance,))?.extract()?;
-    let reference = look(py, "ctypes", "byref")?.call1((&instance, 3))?;
+    let instance = c_int.call_with((7,))?;
+    let address: u64 = look(py, "ctypes", "addressof")?.call_with((&instance,))?.extract()?;
+    let reference = look(py, "ctypes", "byref")?.call_with((&instance, 3))?;
     let c_char = look(py, "ctypes", "c_char")?;
     let (pointer, array) = (samples::pointer(py)?, samples::array(&c_char, 3)?);
-    let class = py.get_type::<PyType>().call1(("Modified", (), PyDict::new(py)))?;
-    class.hasattr("__init__")?;
+    let class = py.get_type::<PyType>().call_with(("Modified", (), make::dict(py)?))?;
+    class.attr("__init__")?;
     let before = handle(&class).word(layout::TYPE_VERSION);
     let finaliser = || handle(&class).word(layout::TYPE_FINALIZE);
     let had_finaliser = finaliser() != 0;
-    class.setattr("__del__", 1)?;
+    class.set_attr("__del__", 1)?;
     let has_finaliser = finaliser() != 0;
     let after = handle(&class).word(layout::TYPE_VERSION);
     let mro = handle(&c_int).object(layout::TYPE_MRO).map(|mro| mro.items().len());
@@ -164,7 +164,7 @@ fn references(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
 fn classes(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
     let c_short = look(py, "ctypes", "c_short")?;
     let known = info(layout, handle(&c_short));
-    let instance = c_short.call1((-2,))?;
+    let instance = c_short.call_with((-2,))?;
     let memory = handle(&instance).object(layout::CDATA_POINTER);
     let simple = look(py, "_ctypes", "_SimpleCData")?;
     Ok((|| {
@@ -181,18 +181,18 @@ fn classes(py: Python<'_>, layout: &Layout) -> PyResult<Result<(), Reason>> {
 /// Checks the rows of function objects and of their classes.
 fn functions(py: Python<'_>, reader: &Reader<'_>) -> PyResult<Result<(), Reason>> {
     let layout = reader.layout;
-    let ctypes = py.import(intern!(py, "ctypes"))?;
-    let (c_int, c_double) = (ctypes.getattr("c_int")?, ctypes.getattr("c_double")?);
+    let ctypes = make::import(py, "ctypes")?;
+    let (c_int, c_double) = (ctypes.attr("c_int")?, ctypes.attr("c_double")?);
     let class = samples::function(&[], &c_int, &[&c_double])?;
     let with_errno = samples::function(&["FUNCFLAG_USE_ERRNO"], &c_int, &[&c_double])?;
-    let function = class.call1((0,))?;
-    let declared = PyTuple::new(py, [&c_double])?;
-    let size: u64 = look(py, "_ctypes", "CFuncPtr")?.getattr("__basicsize__")?.extract()?;
+    let function = class.call_with((0,))?;
+    let declared = make::tuple(py, [&c_double])?;
+    let size: u64 = look(py, "_ctypes", "CFuncPtr")?.attr("__basicsize__")?.extract()?;
     let version = reader.classes.version(py, handle(&class));
     let of_class = reader.read(handle(&function), version);
     let inherited = reader.is_of_class(handle(&function));
-    function.setattr("restype", py.None())?;
-    function.setattr("argtypes", &declared)?;
+    function.set_attr("restype", &py.None())?;
+    function.set_attr("argtypes", &declared)?;
     let own = reader.read(handle(&function), version);
     let known = info(layout, handle(&class));
     let flags = info(layout, handle(&with_errno)).word(layout.info_flags);

@@ -14,13 +14,14 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTraceback};
+use pyo3::types::PyTraceback;
 
 use crate::capi;
 use crate::hook::Traverse;
 use crate::kinds::handle;
 use crate::layout;
 use crate::levels;
+use crate::make::{self, Named};
 use crate::raw::{Bag, Object, Owned};
 use crate::samples;
 use crate::starting::Failure;
@@ -72,8 +73,8 @@ fn place(py: Python<'_>) -> PyResult<Option<Place>> {
     let error = failed_check(py)?;
     let Some(entry) = error.traceback(py) else { return Ok(None) };
     let Some(code) = code_of(&entry) else { return Ok(None) };
-    let text = |name: &str| code.getattr(name)?.extract::<String>();
-    let line = entry.getattr("tb_lineno")?.extract()?;
+    let text = |name: &str| code.attr(name)?.extract::<String>();
+    let line = entry.attr("tb_lineno")?.extract()?;
     let is_known = Ok(text("co_name")?.as_str()) == FUNCTION.to_str()
         && Ok(text("co_filename")?.as_str()) == FILE.to_str();
     Ok(is_known.then_some(Place { add, line }))
@@ -112,19 +113,19 @@ fn failed_check(py: Python<'_>) -> PyResult<PyErr> {
     }
     // It derives from none of the classes whose instances are many (`data`). It is one of
     // bytes, for which ctypes makes no class of the other order, which would keep it.
-    let simple = py.import("_ctypes")?.getattr("_SimpleCData")?;
-    let attributes = PyDict::new(py);
-    attributes.set_item("_type_", "b")?;
-    attributes.set_item("_check_retval_", py.import("builtins")?.getattr("len")?)?;
+    let simple = make::import(py, "_ctypes")?.attr("_SimpleCData")?;
+    let attributes = make::dict(py)?;
+    attributes.put("_type_", "b")?;
+    attributes.put("_check_retval_", make::import(py, "builtins")?.attr("len")?)?;
     let class = samples::class("Checked", &simple, &attributes)?;
     let address = zero as extern "C" fn() -> c_int as usize;
-    let c_int = py.import("ctypes")?.getattr("c_int")?;
-    let function = samples::function(&[], &c_int, &[])?.call1((address,))?;
-    function.setattr("restype", class)?;
+    let c_int = make::import(py, "ctypes")?.attr("c_int")?;
+    let function = samples::function(&[], &c_int, &[])?.call_with((address,))?;
+    function.set_attr("restype", class)?;
     match function.call0() {
         Err(error) if error.is_instance_of::<PyTypeError>(py) => Ok(error),
         Err(error) => Err(error),
-        Ok(_) => Err(PyRuntimeError::new_err("an int has a length")),
+        Ok(_) => Err(make::error::<PyRuntimeError>(py, "an int has a length")),
     }
 }
 

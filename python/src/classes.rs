@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcall_core::StructType;
 use hotcall_tracer::{BuildWordHasher, Symbol};
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -20,6 +21,7 @@ use crate::declare::{Kind, info, named};
 use crate::instance;
 use crate::kinds::{Kinds, handle};
 use crate::layout::{self, Layout};
+use crate::make::{self, Make, Name, Named};
 use crate::raw::{INT_SUBCLASS, Object, Objects, Owned};
 use crate::records;
 
@@ -143,10 +145,10 @@ impl Classes {
     /// # Errors
     /// What a look-up raised.
     pub(crate) fn read(py: Python<'_>) -> PyResult<Classes> {
-        let ctypes = py.import("ctypes")?;
-        let c_int = ctypes.getattr("c_int")?;
+        let ctypes = make::import(py, "ctypes")?;
+        let c_int = ctypes.attr("c_int")?;
         let metaclass = |class: &Bound<'_, PyAny>| class.get_type_ptr() as u64;
-        let of = |name: &str| Ok::<u64, PyErr>(metaclass(&ctypes.getattr(name)?));
+        let of = |name: &str| Ok::<u64, PyErr>(metaclass(&ctypes.attr(name)?));
         let metaclasses: Vec<(u64, Maker)> = vec![
             (metaclass(&c_int), |kinds, _, class| kinds.of_class(class).map(Family::Simple)),
             (of("_Pointer")?, |_, layout, class| target(layout, class).map(Family::Pointer)),
@@ -156,10 +158,10 @@ impl Classes {
             (of("_CFuncPtr")?, |_, _, _| Some(Family::Function)),
         ];
         let names = ["_SimpleCData", "_Pointer", "Array", "Structure", "Union", "_CFuncPtr"];
-        let base = |name| Ok(ctypes.getattr(name)?.as_ptr() as u64);
+        let base = |name| Ok(ctypes.attr(name)?.as_ptr() as u64);
         let bases = names.into_iter().map(base).collect::<PyResult<Vec<u64>>>()?;
-        let builtins = py.import("builtins")?;
-        let object = builtins.getattr("object")?;
+        let builtins = make::import(py, "builtins")?;
+        let object = builtins.attr("object")?;
         let type_class = py.get_type::<PyType>();
         let getattro = |class: &Bound<'_, PyAny>| handle(class).word(layout::TYPE_GETATTRO);
         let landmarks = Landmarks {
@@ -169,21 +171,17 @@ impl Classes {
             union_class: of("Union")?,
             object: object.as_ptr() as u64,
             type_class: type_class.as_ptr() as u64,
-            dict_of: type_class
-                .getattr("__dict__")?
-                .get_item("__dict__")?
-                .getattr("__get__")?
-                .unbind(),
+            dict_of: type_class.attr("__dict__")?.item("__dict__")?.attr("__get__")?.unbind(),
         };
-        let reference = ctypes.getattr("byref")?.call1((c_int.call0()?,))?;
+        let reference = ctypes.attr("byref")?.call_with((c_int.call0()?,))?;
         let none = py.None().bind(py).get_type().into_any();
         let families = [
-            (builtins.getattr("int")?, Family::Int),
-            (builtins.getattr("float")?, Family::Float),
-            (builtins.getattr("bytes")?, Family::Bytes),
+            (builtins.attr("int")?, Family::Int),
+            (builtins.attr("float")?, Family::Float),
+            (builtins.attr("bytes")?, Family::Bytes),
             (none, Family::None),
-            (builtins.getattr("bool")?, Family::Int),
-            (builtins.getattr("str")?, Family::Str),
+            (builtins.attr("bool")?, Family::Int),
+            (builtins.attr("str")?, Family::Str),
             (reference.get_type().into_any(), Family::Reference),
         ];
         let builtin = |(class, family): (Bound<'_, PyAny>, Family)| {
@@ -227,13 +225,16 @@ impl Classes {
     }
 
     /// Learns a class; true if that says more than was known.
+    ///
+    /// # Errors
+    /// `MemoryError`: nothing has been learned.
     pub(crate) fn learn(
         &self,
         py: Python<'_>,
         kinds: &Kinds,
         layout: &Layout,
         class: Object,
-    ) -> bool {
+    ) -> PyResult<bool> {
         // Python code may run: it may give the class other bases, and its objects
         // another class.
         let _held = Owned::of(class);
@@ -247,7 +248,7 @@ impl Classes {
         let flags = class.word(layout::TYPE_FLAGS);
         let known = self.find(class.address());
         if known.is_some_and(|known| known.version == version) {
-            return false;
+            return Ok(false);
         }
         let family = match self.family(kinds, layout, class) {
             Family::Other if flags & INT_SUBCLASS != 0 => Family::IntSubclass,
@@ -255,7 +256,7 @@ impl Classes {
         };
         let own = order.iter().copied().filter(|base| base.address() != self.landmarks.object);
         let own: Objects = own.collect();
-        let is_plain = version != Some(0) && self.is_plain(py, class, &own);
+        let is_plain = version != Some(0) && self.is_plain(py, class, &own)?;
         let is_ordinary = is_plain && family == Family::Other && flags & BUILTIN_SUBCLASS == 0;
         let learned = Class {
             symbol: named(class),
@@ -263,12 +264,12 @@ impl Classes {
             passing: (family == Family::Record).then(|| self.passing(layout, class)).flatten(),
             ancestors: order.iter().map(|base| base.address()).collect(),
             is_plain,
-            is_ordinary: is_ordinary && self.is_ordinary(py, &own),
+            is_ordinary: is_ordinary && self.is_ordinary(py, &own)?,
             has_finaliser: instance::has_finaliser(class),
             version,
         };
         self.insert(class.address(), learned);
-        true
+        Ok(true)
     }
 
     /// How a structure or union is passed by value, if that is known: read from what
@@ -334,38 +335,46 @@ impl Classes {
         let stock = self.landmarks.metaclasses.iter().any(|(known, _)| *known == metaclass);
         if version() == 0 && (stock || metaclass == self.landmarks.type_class) {
             // The look-up of an attribute in the class itself gives it one.
-            let found = class.bound(py).hasattr("__init__");
-            debug_assert!(found.is_ok(), "every class has a constructor");
+            let _found = class.bound(py).attr(&make::INIT);
         }
         version()
     }
 
     /// Whether no class of the method resolution order, which is held without
     /// `object`, has a say in `__class__`.
-    fn is_plain(&self, py: Python<'_>, class: Object, order: &[Object]) -> bool {
+    fn is_plain(&self, py: Python<'_>, class: Object, order: &[Object]) -> PyResult<bool> {
         let getattro = class.word(layout::TYPE_GETATTRO);
         if !self.landmarks.plain_getattro.contains(&getattro) {
-            return false;
+            return Ok(false);
         }
-        order.iter().all(|base| self.lacks(py, *base, &["__class__"]))
+        self.lack(py, order, &[&make::CLASS])
     }
 
     /// Whether a plain class that ctypes does not know has neither a built-in
     /// class among its bases nor the methods of a number.
-    fn is_ordinary(&self, py: Python<'_>, order: &[Object]) -> bool {
-        order.iter().all(|base| {
-            let flags = base.word(layout::TYPE_FLAGS);
-            flags & (HEAP_TYPE | IMMUTABLE) == HEAP_TYPE
-                && self.lacks(py, *base, &["__index__", "__float__", "__int__"])
-        })
+    fn is_ordinary(&self, py: Python<'_>, order: &[Object]) -> PyResult<bool> {
+        let flags = order.iter().map(|base| base.word(layout::TYPE_FLAGS));
+        let are_of_program =
+            flags.into_iter().all(|flags| flags & (HEAP_TYPE | IMMUTABLE) == HEAP_TYPE);
+        Ok(are_of_program && self.lack(py, order, &[&make::INDEX, &make::FLOAT, &make::INT])?)
     }
 
-    /// Whether a class's own dictionary has none of these names.
-    fn lacks(&self, py: Python<'_>, class: Object, names: &[&str]) -> bool {
-        let Ok(dict) = self.landmarks.dict_of.bind(py).call1((class.bound(py),)) else {
-            return false;
+    /// Whether the own dictionaries of these classes have none of these names; not if
+    /// a key of the program's raises.
+    fn lack(&self, py: Python<'_>, classes: &[Object], names: &[&Name]) -> PyResult<bool> {
+        let has = |dict: &Bound<'_, PyAny>, name: Bound<'_, PyAny>| match dict.contains(name) {
+            Err(error) if !error.is_instance_of::<PyMemoryError>(py) => Ok(true),
+            found => found,
         };
-        names.iter().all(|name| dict.contains(*name).is_ok_and(|found| !found))
+        for class in classes {
+            let dict = self.landmarks.dict_of.bind(py).call_with((class.bound(py),))?;
+            for name in names {
+                if has(&dict, name.make(py)?)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 }
 

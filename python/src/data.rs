@@ -31,6 +31,7 @@ use pyo3::prelude::*;
 use crate::capi;
 use crate::hook::Place;
 use crate::layout::{self, Int, Layout};
+use crate::make::{self, Named};
 use crate::raw::Object;
 use crate::runtime::Runtime;
 use crate::samples;
@@ -93,7 +94,7 @@ pub(crate) fn places(py: Python<'_>, runtime: &Runtime) -> PyResult<Vec<Place>> 
 /// # Errors
 /// What the look-up raised.
 pub(crate) fn root(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("_ctypes")?.getattr("_SimpleCData")?.getattr("__base__")
+    make::import(py, "_ctypes")?.attr("_SimpleCData")?.attr("__base__")
 }
 
 /// Patches what each class has for itself, of these classes and metaclasses, when
@@ -139,13 +140,13 @@ fn read(py: Python<'_>, runtime: &Runtime) -> PyResult<Option<Data>> {
     if !rows_hold {
         return Ok(None);
     }
-    let builtins = py.import("builtins")?;
+    let builtins = make::import(py, "builtins")?;
     Ok(Some(Data {
         layout: layout.clone(),
         base,
-        int: builtins.getattr("int")?.as_ptr() as u64,
-        float: builtins.getattr("float")?.as_ptr() as u64,
-        slice: builtins.getattr("slice")?.as_ptr() as u64,
+        int: builtins.attr("int")?.as_ptr() as u64,
+        float: builtins.attr("float")?.as_ptr() as u64,
+        slice: builtins.attr("slice")?.as_ptr() as u64,
         none: py.None().as_ptr() as u64,
     }))
 }

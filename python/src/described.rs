@@ -17,6 +17,7 @@ use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
 use crate::capi;
 use crate::kinds::handle;
 use crate::layout;
+use crate::make::Named;
 use crate::raw::Object;
 
 /// The name of an object's class.
@@ -86,8 +87,8 @@ pub(crate) fn error(py: Python<'_>, error: &PyErr) -> String {
 /// class has no say.
 fn args<'py>(exception: &Bound<'py, PyAny>) -> Option<Bound<'py, PyTuple>> {
     let py = exception.py();
-    let teller = py.get_type::<PyBaseException>().getattr(pyo3::intern!(py, "args")).ok()?;
-    let args = teller.call_method1(pyo3::intern!(py, "__get__"), (exception,));
+    let teller = py.get_type::<PyBaseException>().attr("args").ok()?;
+    let args = teller.attr("__get__").ok()?.call_with((exception,));
     args.ok()?.cast_into_exact().ok()
 }
 

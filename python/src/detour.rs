@@ -19,11 +19,12 @@
 
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcall_tracer::{Effect, Entry, Helper, Symbol};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
 use smallvec::SmallVec;
 
 use crate::capi;
@@ -33,6 +34,7 @@ use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER, MEMORY_WORD};
 use crate::levels;
+use crate::make::{self, Make, Named};
 use crate::parameters::{self, Parameters};
 use crate::profile;
 use crate::raw::{Bag, Object, Owned};
@@ -149,8 +151,8 @@ fn relay(py: Python<'_>, function: Object, (index, ahead): Key) -> PyResult<Owne
         declared.push((layout::FUNC_ARGTYPES, Some(Owned::of(behind.object()))));
         declared.push((layout::FUNC_CONVERTERS, Some(behind)));
     }
-    let made = relay_class(py, flags)?.call1((0,))?;
-    made.setattr("__name__", name)?;
+    let made = relay_class(py, flags)?.call_with((0,))?;
+    made.set_attr("__name__", name)?;
     for (field, object) in declared {
         if let Some(object) = object {
             // SAFETY: a field of a function object that nobody has called, and
@@ -176,7 +178,7 @@ fn converters_behind<'py>(
             false => converter.bound(py),
         }
     });
-    Ok(PyTuple::new(py, behind.collect::<Vec<_>>())?.into_any())
+    Ok(make::tuple(py, behind)?.into_any())
 }
 
 /// The classes of relays, which live as long as the process.
@@ -191,21 +193,21 @@ pub(crate) fn is_relay(function: Object) -> bool {
 /// The class of relays with these flags. It is not the function's own, so that
 /// a relay keeps nothing of the program alive but what the function does.
 pub(crate) fn relay_class(py: Python<'_>, flags: u64) -> PyResult<Bound<'_, PyAny>> {
-    static CLASSES: OnceLock<Py<PyDict>> = OnceLock::new();
-    let classes = CLASSES.get_or_init(|| PyDict::new(py).unbind()).bind(py);
-    if let Some(class) = classes.get_item(flags)? {
+    static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let classes = CLASSES.get_or_try_init(py, || make::dict(py).map(Bound::unbind))?.bind(py);
+    if let Some(class) = classes.get_item(flags.make(py)?)? {
         return Ok(class);
     }
-    let attributes = PyDict::new(py);
-    attributes.set_item("_flags_", flags)?;
+    let attributes = make::dict(py)?;
+    attributes.put("_flags_", flags)?;
     let stock = hook::stock(py)?;
-    attributes.set_item("_restype_", &stock.c_int)?;
+    attributes.put("_restype_", &stock.c_int)?;
     let base = stock.function.bind(py);
-    let class = base.get_type().call1(("Relay", (base,), attributes))?;
+    let class = base.get_type().call_with(("Relay", (base,), attributes))?;
     let mut known = RELAY_CLASSES.lock().unwrap_or_else(PoisonError::into_inner);
     known.push(handle(&class).address());
     drop(known);
-    classes.set_item(flags, &class)?;
+    classes.put(flags, &class)?;
     Ok(class)
 }
 
@@ -322,12 +324,7 @@ fn number(int: Owned, bag: &mut Bag) -> Option<Object> {
 
 /// Looks `_as_parameter_` up; none with an exception set.
 fn parameter_of(argument: Object) -> Option<Owned> {
-    static NAME: OnceLock<u64> = OnceLock::new();
-    let name = *NAME.get_or_init(|| {
-        // SAFETY: the GIL is held by who makes the call.
-        let py = unsafe { Python::assume_attached() };
-        PyString::intern(py, "_as_parameter_").into_ptr() as u64
-    });
+    let name = make::AS_PARAMETER.address();
     let look = || {
         // SAFETY: an object and a str.
         unsafe { capi::PyObject_GetAttr(argument.address(), name) }

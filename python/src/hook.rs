@@ -35,6 +35,7 @@ use crate::helpers::keeping_exception;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_ENTRY};
+use crate::make::{self, Named};
 use crate::raw::{Object, Owned};
 use crate::runtime::{Runtime, runtime};
 
@@ -121,7 +122,7 @@ pub(crate) fn own_name(function: Object) -> Option<String> {
         // SAFETY: a new reference or null with an exception set.
         let dict = unsafe { Bound::from_owned_ptr_or_err(py, dict) };
         let dict = dict.ok()?.cast_into::<PyDict>().ok()?;
-        dict.get_item("__name__").ok()??.extract().ok()
+        dict.get_item(make::text(py, "__name__").ok()?).ok()??.extract().ok()
     })
 }
 
@@ -241,9 +242,9 @@ struct Patches(Vec<Place>);
 impl Patches {
     /// Those of function objects, and others.
     fn of(class: &Bound<'_, PyType>, others: Vec<Place>) -> PyResult<Patches> {
-        let dict = class.getattr("__dict__")?;
+        let (py, dict) = (class.py(), class.attr("__dict__")?);
         // New subclasses take their slot from the slot wrapper.
-        let wrapper = handle(&dict.get_item("__call__")?);
+        let wrapper = handle(&dict.item("__call__")?);
         let tp_call = tp_call as Call as usize as u64;
         let tp_dealloc = tp_dealloc as Destructor as usize as u64;
         let tp_traverse = tp_traverse as Traverse as usize as u64;
@@ -256,8 +257,8 @@ impl Patches {
             Place::new(class, layout::TYPE_CLEAR, &CLEAR, tp_clear),
         ];
         for (name, original, ours) in setters::ALL {
-            let table = handle(&dict.get_item(name)?).object(layout::GETSET_DEF);
-            let missing = || PyRuntimeError::new_err(format!("{name} has no C table"));
+            let table = handle(&dict.item(name)?).object(layout::GETSET_DEF);
+            let missing = || make::error::<PyRuntimeError>(py, &format!("{name} has no C table"));
             let table = table.ok_or_else(missing)?;
             places.push(Place::new(table, layout::GETSET_SET, original, ours as usize as u64));
         }

@@ -18,6 +18,7 @@ use crate::kinds::handle;
 use crate::layout::{
     CDATA_POINTER, CDATA_SIZE, OB_TYPE, TYPE_DEL, TYPE_FINALIZE, TYPE_INIT, TYPE_NEW,
 };
+use crate::make::{self, Named};
 use crate::raw::{Object, Owned};
 
 /// Makes an instance of a class of 1 to 8 bytes: words are the class, the C
@@ -87,8 +88,8 @@ pub(crate) const KINDS: [&str; 5] = ["_SimpleCData", "_Pointer", "Structure", "U
 /// # Errors
 /// What a look-up raised.
 pub(crate) fn metaclasses(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyType>>> {
-    let ctypes = py.import("_ctypes")?;
-    KINDS.iter().map(|name| Ok(ctypes.getattr(*name)?.get_type())).collect()
+    let ctypes = make::import(py, "_ctypes")?;
+    KINDS.iter().map(|name| Ok(ctypes.attr(*name)?.get_type())).collect()
 }
 
 /// The constructor and initialiser of each of them.
@@ -100,9 +101,9 @@ static STOCK: [[AtomicU64; 2]; KINDS.len()] =
 /// # Errors
 /// What a look-up raised.
 pub(crate) fn learn_stock(py: Python<'_>) -> PyResult<()> {
-    let ctypes = py.import("_ctypes")?;
+    let ctypes = make::import(py, "_ctypes")?;
     for (name, slots) in KINDS.into_iter().zip(&STOCK) {
-        let class = ctypes.getattr(name)?;
+        let class = ctypes.attr(name)?;
         for (slot, field) in slots.iter().zip([TYPE_NEW, TYPE_INIT]) {
             slot.store(handle(&class).word(field), Relaxed);
         }

@@ -10,6 +10,7 @@ use pyo3::types::PyType;
 
 use crate::declare::{Kind, info};
 use crate::layout::{self, Layout};
+use crate::make::{self, Named};
 use crate::raw::Object;
 use crate::stand_in;
 
@@ -91,28 +92,28 @@ impl Kinds {
     /// # Errors
     /// What the import or a look-up raised.
     pub(crate) fn read(py: Python<'_>, layout: &Layout) -> PyResult<Kinds> {
-        let ctypes = py.import("ctypes")?;
-        let c_int = ctypes.getattr("c_int")?;
+        let ctypes = make::import(py, "ctypes")?;
+        let c_int = ctypes.attr("c_int")?;
         let address = |object: &Bound<'_, PyAny>| object.as_ptr() as u64;
         let method_of = |class: &Bound<'_, PyAny>| -> PyResult<u64> {
-            Ok(handle(&class.getattr("from_param")?).word(layout::METHOD_DEF))
+            Ok(handle(&class.attr("from_param")?).word(layout::METHOD_DEF))
         };
         // Of the classes that others derive from, which have it already.
         let [pointer, array, function] =
-            ["_Pointer", "Array", "_CFuncPtr"].map(|name| method_of(&ctypes.getattr(name)?));
+            ["_Pointer", "Array", "_CFuncPtr"].map(|name| method_of(&ctypes.attr(name)?));
         let mut kinds = Kinds {
             layout: layout.clone(),
             pointer_from_param: pointer?,
             data_from_param: [array?, function?],
             rows: Vec::new(),
             metaclass: c_int.get_type_ptr() as u64,
-            base: address(&ctypes.getattr("_SimpleCData")?),
-            method: c_int.getattr("from_param")?.get_type_ptr() as u64,
+            base: address(&ctypes.attr("_SimpleCData")?),
+            method: c_int.attr("from_param")?.get_type_ptr() as u64,
             passed: stand_in::converter(py)?.as_ptr() as u64,
             none: py.None().as_ptr() as u64,
         };
         for &(name, kind) in SIMPLE_TYPES {
-            let class = ctypes.getattr(name)?.cast_into::<PyType>()?;
+            let class = ctypes.attr(name)?.cast_into::<PyType>()?;
             let from_param = method_of(class.as_any())?;
             let mark = kinds.mark(handle(class.as_any()));
             kinds.rows.push(Row { mark, from_param, kind });

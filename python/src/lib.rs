@@ -47,6 +47,7 @@ mod layout;
 mod lending;
 mod levels;
 mod loops;
+mod make;
 mod memory;
 mod observers;
 mod options;
@@ -78,6 +79,7 @@ use crate::declare::Reader;
 use crate::gil::Policy;
 use crate::kinds::{Kinds, handle};
 use crate::known::{Known, Undeclared};
+use crate::make::Named;
 use crate::options::Options;
 use crate::runtime::{Runtime, runtime};
 use crate::starting::Failure;
@@ -87,14 +89,15 @@ static OFF: OnceLock<String> = OnceLock::new();
 
 /// Reads and checks this interpreter.
 fn make_runtime(py: Python<'_>, options: Options) -> Result<Runtime, Failure> {
+    make::names(py)?;
     let layout = check::layout(py)?;
     let kinds = Kinds::read(py, &layout)?;
     let classes = Classes::read(py)?;
     check::ctypes(py, &Reader { layout: &layout, kinds: &kinds, classes: &classes })?;
-    let simple = py.import("_ctypes")?.getattr("_SimpleCData")?;
+    let simple = make::import(py, "_ctypes")?.attr("_SimpleCData")?;
     instance::set_constructor(handle(&simple).word(layout::TYPE_NEW));
-    let key = pyo3::types::PyString::intern(py, "ctypes.error_object").into_ptr();
-    errno::set_key(key as u64);
+    let key = make::interned(py, "ctypes.error_object")?;
+    errno::set_key(key);
     observers::learn(py)?;
     let current = current::find(py, py.version_info().minor);
     let lending = lending::prepare(py, current.as_ref());
@@ -145,8 +148,8 @@ static OPTIONS: Mutex<Option<Options>> = Mutex::new(None);
 /// options are from.
 #[pyfunction]
 fn configure(py: Python<'_>, options: &str, source: &str) -> PyResult<bool> {
-    let options =
-        Options::parse(options).map_err(|bad| PyValueError::new_err(format!("{source}: {bad}")))?;
+    let options = Options::parse(options)
+        .map_err(|bad| make::error::<PyValueError>(py, &format!("{source}: {bad}")))?;
     if starting::elsewhere(py).is_some() {
         return Ok(true);
     }
@@ -207,7 +210,7 @@ fn decide(py: Python<'_>) -> PyResult<()> {
 fn ready(py: Python<'_>) -> PyResult<&'static Runtime> {
     start(py)?.ok_or_else(|| {
         let reason = off(py).unwrap_or("hotcall is not configured");
-        PyRuntimeError::new_err(format!("hotcall is off: {reason}"))
+        make::error::<PyRuntimeError>(py, &format!("hotcall is off: {reason}"))
     })
 }
 
@@ -216,7 +219,7 @@ fn ready(py: Python<'_>) -> PyResult<&'static Runtime> {
 #[pyfunction]
 #[pyo3(signature = (gil=None))]
 fn install(py: Python<'_>, gil: Option<&str>) -> PyResult<bool> {
-    let policy = gil.map(policy).transpose()?;
+    let policy = gil.map(|name| policy(py, name)).transpose()?;
     let Some(runtime) = start(py)? else { return Ok(false) };
     if let Some(policy) = policy.filter(|&policy| policy != runtime.gil.get()) {
         runtime.gil.set(policy);
@@ -226,11 +229,11 @@ fn install(py: Python<'_>, gil: Option<&str>) -> PyResult<bool> {
 }
 
 /// The policy of this name.
-fn policy(name: &str) -> PyResult<Policy> {
+fn policy(py: Python<'_>, name: &str) -> PyResult<Policy> {
     Policy::named(name).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "hotcall: {name:?} is no policy of the GIL; expected 'release', 'lend' or 'hold'"
-        ))
+        let known = "expected 'release', 'lend' or 'hold'";
+        let text = format!("hotcall: {name:?} is no policy of the GIL; {known}");
+        make::error::<PyValueError>(py, &text)
     })
 }
 
@@ -240,7 +243,7 @@ fn policy(name: &str) -> PyResult<Policy> {
 #[pyo3(signature = (function, gil=None))]
 fn set_options(function: &Bound<'_, PyAny>, gil: Option<&str>) -> PyResult<()> {
     let object = report::function("options", function)?;
-    let policy = gil.map(policy).transpose()?;
+    let policy = gil.map(|name| policy(function.py(), name)).transpose()?;
     let Some(runtime) = start(function.py())? else { return Ok(()) };
     runtime.choose(function, policy)?;
     hook::forget(object.address());
@@ -309,21 +312,21 @@ fn checked(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 #[pyfunction]
 fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let runtime = start(py)?;
-    let status = PyDict::new(py);
-    status.set_item("installed", runtime.is_some() && hook::is_installed())?;
-    status.set_item("off", off(py))?;
+    let status = make::dict(py)?;
+    status.put("installed", runtime.is_some() && hook::is_installed())?;
+    status.put("off", off(py))?;
     let stubs_off = runtime.and_then(|runtime| match runtime.options.jit {
         false => Some("switched off by jit=off".to_owned()),
         true => runtime.jit.status().err().map(|refusal| refusal.to_string()),
     });
-    status.set_item("stubs_off", stubs_off)?;
-    status.set_item("data", runtime.is_some() && data::is_on())?;
+    status.put("stubs_off", stubs_off)?;
+    status.put("data", runtime.is_some() && data::is_on())?;
     let callbacks_off = runtime.and_then(|runtime| runtime.known.thunks.as_ref().err());
-    status.set_item("callbacks_off", callbacks_off)?;
-    status.set_item("gil", runtime.map(|runtime| runtime.gil.get().name()))?;
-    status.set_item("lending_off", runtime.and_then(Runtime::lending_off))?;
+    status.put("callbacks_off", callbacks_off)?;
+    status.put("gil", runtime.map(|runtime| runtime.gil.get().name()))?;
+    status.put("lending_off", runtime.and_then(Runtime::lending_off))?;
     if let Some(runtime) = runtime {
-        status.set_item("options", format!("{:?}", runtime.options))?;
+        status.put("options", format!("{:?}", runtime.options))?;
     }
     Ok(status)
 }
@@ -331,6 +334,7 @@ fn status(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<stand_in::Failed>()?;
     module.add_function(wrap_pyfunction!(configure, module)?)?;
     module.add_function(wrap_pyfunction!(install, module)?)?;
     module.add_function(wrap_pyfunction!(uninstall, module)?)?;

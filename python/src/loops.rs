@@ -27,6 +27,7 @@ pub(crate) use self::shapes::Loops;
 use crate::capi::{self, FASTCALL, Method};
 use crate::hook;
 use crate::kinds::handle;
+use crate::make::{self, Named};
 use crate::raw::{Object, Owned};
 use crate::report;
 use crate::runtime::runtime;
@@ -45,7 +46,7 @@ unsafe extern "C-unwind" fn enter(_: u64, args: *const u64, count: u64) -> u64 {
             let given = std::array::from_fn(|index| unsafe { argument(args, index) }.bound(py));
             prepare(py, &given)
         }
-        _ => Err(PyTypeError::new_err("loop expected 6 arguments")),
+        _ => Err(make::error::<PyTypeError>(py, "loop expected 6 arguments")),
     };
     let made = match made {
         Ok(Some(made)) => Box::into_raw(Box::new(made)),
@@ -66,7 +67,7 @@ unsafe extern "C-unwind" fn enter(_: u64, args: *const u64, count: u64) -> u64 {
             let caller = unsafe { argument(args, 0) }.bound(py);
             let note = format!("hotcall.{caller}: item {next}");
             // What has no notes is raised without one.
-            let _ = error.value(py).call_method1("add_note", (note,));
+            let _ = error.value(py).attr("add_note").and_then(|add| add.call_with((note,)));
             error.restore(py);
             0
         }

@@ -19,11 +19,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use hotcall_tracer::{Effect, Entry, Field, Helper, Mem};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::IntoPyDict;
 
 use crate::capi;
 use crate::kinds::handle;
 use crate::layout;
+use crate::make::{self, Named};
 use crate::raw::Object;
 
 /// Not 0 if somebody may watch Python code that runs in this thread.
@@ -91,11 +91,12 @@ fn models(py: Python<'_>) -> PyResult<Option<Models>> {
     let source =
         c"def first(a): return a\ndef second(a, b): return b\nmethod = second.__get__(1)\n";
     // No module: that would stand in for one of the program's of the same name.
-    let names = [("__name__", "hotcall._samples")].into_py_dict(py)?;
+    let names = make::dict(py)?;
+    names.put("__name__", "hotcall._samples")?;
     py.run(source, Some(&names), None)?;
-    let named = |name| names.as_any().get_item(name);
+    let named = |name| names.as_any().item(name);
     let (first, second, method) = (named("first")?, named("second")?, named("method")?);
-    let code = first.getattr("__code__")?;
+    let code = first.attr("__code__")?;
     let words = || (handle(&code).word(CODE_CACHED), handle(&code).word(CODE_MONITORING));
     let before = words();
     let codes = [bytes_of(&first)?, bytes_of(&second)?];
@@ -112,11 +113,11 @@ fn models(py: Python<'_>) -> PyResult<Option<Models>> {
 
 /// The bytes of a function's code.
 fn bytes_of(function: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    bytes_of_code(&function.getattr("__code__")?)
+    bytes_of_code(&function.attr("__code__")?)
 }
 
 fn bytes_of_code(code: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    code.getattr("co_code")?.extract()
+    code.attr("co_code")?.extract()
 }
 
 fn known(py: Python<'_>) -> Option<&'static Models> {
@@ -163,7 +164,7 @@ pub(crate) fn learn_converter(py: Python<'_>, converter: Object) -> PyResult<()>
     let Some((function, position)) = function_of(models, converter) else { return Ok(()) };
     let Some(code) = function.object(layout::FUNCTION_CODE) else { return Ok(()) };
     let code = code.bound(py);
-    let number = |name: &str| code.getattr(name)?.extract::<usize>();
+    let number = |name: &str| code.attr(name)?.extract::<usize>();
     let is_identity = number("co_argcount")? == position + 1
         && number("co_nlocals")? == position + 1
         && number("co_kwonlyargcount")? == 0

@@ -10,11 +10,8 @@
 #![allow(unsafe_code, reason = "passes raw objects to CPython")]
 
 use std::mem::ManuallyDrop;
-use std::sync::OnceLock;
 
 use hotcall_tracer::Refusal;
-use pyo3::Python;
-use pyo3::types::PyString;
 use smallvec::SmallVec;
 
 use crate::capi;
@@ -23,6 +20,7 @@ use crate::declare::info;
 use crate::kinds::Kinds;
 use crate::layout::{self, Layout};
 use crate::levels;
+use crate::make;
 use crate::raw::{Bag, Object, Owned};
 use crate::refusals;
 use crate::runtime::runtime;
@@ -240,12 +238,7 @@ fn instantiate(class: Owned, bag: &mut Bag) -> Option<Owned> {
 /// What ctypes makes of an argument that is a result; none with an exception
 /// set.
 fn value_of(arg: Object) -> Option<Owned> {
-    static NAME: OnceLock<u64> = OnceLock::new();
-    let name = *NAME.get_or_init(|| {
-        // SAFETY: the GIL is held by who makes the call.
-        let py = unsafe { Python::assume_attached() };
-        PyString::intern(py, "__ctypes_from_outparam__").into_ptr() as u64
-    });
+    let name = make::FROM_OUTPARAM.address();
     // SAFETY: an object, a str, and the end.
     let ask = || unsafe { capi::PyObject_CallMethodObjArgs(arg.address(), name, 0_u64) };
     Owned::from_new(levels::deeper(ask))

@@ -8,7 +8,7 @@ use hotcall_asm::Stub;
 use hotcall_tracer::{Refusal, Shape, Tier};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyDict;
 
 use crate::callbacks;
 use crate::declare::Declaration;
@@ -16,6 +16,7 @@ use crate::gil::Policy;
 use crate::hook;
 use crate::kinds::handle;
 use crate::lending;
+use crate::make::{self, Named};
 use crate::profile::{Profile, Record};
 use crate::raw::Object;
 use crate::refusals;
@@ -33,7 +34,8 @@ pub(crate) fn function(caller: &str, object: &Bound<'_, PyAny>) -> PyResult<Obje
         return Ok(handle(object));
     }
     let given = object.get_type().name()?;
-    Err(PyTypeError::new_err(format!("hotcall.{caller}: expected a ctypes function, not {given}")))
+    let text = format!("hotcall.{caller}: expected a ctypes function, not {given}");
+    Err(make::error::<PyTypeError>(object.py(), &text))
 }
 
 /// Everything that is known of a function: `name`, `tier`, `signature`,
@@ -43,8 +45,8 @@ pub(crate) fn explain<'py>(
     runtime: &Runtime,
     function: Object,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let explanation = PyDict::new(py);
-    explanation.set_item("name", hook::name(function))?;
+    let explanation = make::dict(py)?;
+    explanation.put("name", hook::name(function))?;
     let site = runtime.site(function.address());
     let (declaration, refusals) = match &site {
         Some(site) => (site.declaration.clone(), site.site.refusals()),
@@ -60,26 +62,21 @@ pub(crate) fn explain<'py>(
             Tier::Stub => "stub",
         },
     };
-    explanation.set_item("tier", if hook::is_installed() { tier } else { "ctypes" })?;
-    explanation.set_item("gil", site.as_ref().map(|site| policy(runtime, site)))?;
-    explanation.set_item("signature", declaration.as_ref().ok().map(signature))?;
+    explanation.put("tier", if hook::is_installed() { tier } else { "ctypes" })?;
+    explanation.put("gil", site.as_ref().map(|site| policy(runtime, site)))?;
+    explanation.put("signature", declaration.as_ref().ok().map(signature))?;
     let uncompiled = site.as_ref().and_then(|site| site.site.uncompiled());
     let waits = (!hook::is_installed()).then_some(refusals::NOT_INSTALLED);
     let refused = waits.or(declaration.err()).or(uncompiled);
-    explanation.set_item("refused", refused.map(|refusal| pair(&refusal)))?;
+    explanation.put("refused", refused.map(|refusal| pair(&refusal)))?;
     let counted = refusals.iter().map(|(refusal, count)| (refusal.name, refusal.advice, *count));
-    explanation.set_item("refusals", PyList::new(py, counted)?)?;
-    let list = PyList::empty(py);
-    for shape in &shapes {
-        list.append(compiled(py, shape.trace.guards(&ENTRY_WORDS), shape)?)?;
-    }
-    explanation.set_item("shapes", list)?;
-    let loops = PyList::empty(py);
-    for (columns, shape) in site.iter().flat_map(|site| site.loops.shapes()) {
-        loops.append(compiled(py, columns, &shape)?)?;
-    }
-    explanation.set_item("loops", loops)?;
-    explanation.set_item("callback", callbacks::report::explain(py, runtime, function)?)?;
+    explanation.put("refusals", make::list(py, counted)?)?;
+    let shown = |shape: &Shape<Stub>| compiled(py, shape.trace.guards(&ENTRY_WORDS), shape);
+    explanation.put("shapes", shapes.iter().map(shown).collect::<PyResult<Vec<_>>>()?)?;
+    let loops = site.iter().flat_map(|site| site.loops.shapes());
+    let loops = loops.map(|(columns, shape)| compiled(py, columns, &shape));
+    explanation.put("loops", loops.collect::<PyResult<Vec<_>>>()?)?;
+    explanation.put("callback", callbacks::report::explain(py, runtime, function)?)?;
     Ok(explanation)
 }
 
@@ -99,11 +96,11 @@ fn compiled<'py>(
     guards: Vec<String>,
     shape: &Shape<Stub>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let item = PyDict::new(py);
-    item.set_item("guards", guards)?;
-    item.set_item("trace", shape.trace.to_string())?;
-    item.set_item("code_bytes", shape.stub.len())?;
-    item.set_item("disassembly", shape.stub.disassemble())?;
+    let item = make::dict(py)?;
+    item.put("guards", guards)?;
+    item.put("trace", shape.trace.to_string())?;
+    item.put("code_bytes", shape.stub.len())?;
+    item.put("disassembly", shape.stub.disassemble())?;
     Ok(item)
 }
 
@@ -140,47 +137,44 @@ pub(crate) fn signature(declaration: &Declaration) -> String {
 /// What was timed: `timed` (whether anything is), `functions`, and the `calls`
 /// of each maker over time in `buckets` of as many `nanoseconds`.
 pub(crate) fn profiled<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'py, PyDict>> {
-    let all = PyDict::new(py);
-    all.set_item("timed", runtime.profile.is_some())?;
+    let all = make::dict(py)?;
+    all.put("timed", runtime.profile.is_some())?;
     let (records, timeline) = runtime.profile.as_ref().map(Profile::read).unzip();
-    let functions = PyList::empty(py);
-    for (target, record) in records.iter().flatten() {
-        functions.append(timed(py, *target, record)?)?;
-    }
-    all.set_item("functions", functions)?;
-    all.set_item("nanoseconds", timeline.as_ref().map_or(0, |timeline| timeline.width))?;
-    all.set_item("buckets", timeline.map_or(vec![], |timeline| timeline.buckets))?;
+    let functions = records.iter().flatten().map(|(target, record)| timed(py, *target, record));
+    all.put("functions", functions.collect::<PyResult<Vec<_>>>()?)?;
+    all.put("nanoseconds", timeline.as_ref().map_or(0, |timeline| timeline.width))?;
+    all.put("buckets", timeline.map_or(vec![], |timeline| timeline.buckets))?;
     Ok(all)
 }
 
 /// What was timed of one foreign function.
 fn timed<'py>(py: Python<'py>, target: u64, record: &Record) -> PyResult<Bound<'py, PyDict>> {
-    let one = PyDict::new(py);
-    one.set_item("address", target)?;
-    one.set_item("name", record.name.as_deref())?;
+    let one = make::dict(py)?;
+    one.put("address", target)?;
+    one.put("name", record.name.as_deref())?;
     let place = record.place.as_ref();
-    one.set_item("library", place.map(|place| &place.library))?;
-    one.set_item("symbol", place.and_then(|place| place.symbol.as_ref()))?;
-    one.set_item("offset", place.map(|place| place.offset))?;
+    one.put("library", place.map(|place| &place.library))?;
+    one.put("symbol", place.and_then(|place| place.symbol.as_ref()))?;
+    one.put("offset", place.map(|place| place.offset))?;
     let site = record.site.upgrade();
     let declaration = site.as_ref().and_then(|site| site.declaration.as_ref().ok());
-    one.set_item("signature", declaration.map(signature))?;
-    one.set_item("gil", site.as_ref().map(|site| site.gil.describe()))?;
-    one.set_item("calls", record.calls)?;
-    one.set_item("whole", record.whole)?;
-    one.set_item("inside", record.inside)?;
+    one.put("signature", declaration.map(signature))?;
+    one.put("gil", site.as_ref().map(|site| site.gil.describe()))?;
+    one.put("calls", record.calls)?;
+    one.put("whole", record.whole)?;
+    one.put("inside", record.inside)?;
     let counted =
         record.refusals.iter().map(|(refusal, count)| (refusal.name, refusal.advice, *count));
-    one.set_item("refusals", PyList::new(py, counted)?)?;
-    one.set_item("last", ["stub", "interpreter", "ctypes"][record.last as usize])?;
+    one.put("refusals", make::list(py, counted)?)?;
+    one.put("last", ["stub", "interpreter", "ctypes"][record.last as usize])?;
     Ok(one)
 }
 
 /// What came of the calls that were checked: whether they are, how many of each
 /// maker were, how many ctypes made and why, why others were not, and the differences.
 pub(crate) fn checked<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'py, PyDict>> {
-    let all = PyDict::new(py);
-    all.set_item("checking", runtime.checks.is_some())?;
+    let all = make::dict(py)?;
+    all.put("checking", runtime.checks.is_some())?;
     let Some(checks) = &runtime.checks else { return Ok(all) };
     let found = checks.found();
     let checked = found.checked;
@@ -194,34 +188,34 @@ pub(crate) fn checked<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound
         .map(|((name, what), (how, count))| (name.clone(), what.clone(), how.clone(), *count))
         .collect();
     drop(found);
-    all.set_item("checked", checked)?;
-    all.set_item("by_ctypes", by_ctypes)?;
-    all.set_item("unchecked", unchecked)?;
-    all.set_item("differences", differences)?;
+    all.put("checked", checked)?;
+    all.put("by_ctypes", by_ctypes)?;
+    all.put("unchecked", unchecked)?;
+    all.put("differences", differences)?;
     Ok(all)
 }
 
 /// The figures of the process.
 pub(crate) fn stats<'py>(py: Python<'py>, runtime: &Runtime) -> PyResult<Bound<'py, PyDict>> {
-    let stats = PyDict::new(py);
+    let stats = make::dict(py)?;
     let interpreted = INTERPRETER_CALLS.load(Relaxed);
-    stats.set_item("counting", runtime.options.count)?;
-    stats.set_item("stub_calls", RULE_CALLS.load(Relaxed) - interpreted)?;
-    stats.set_item("interpreter_calls", interpreted)?;
-    stats.set_item("ctypes_calls", CTYPES_CALLS.load(Relaxed))?;
-    stats.set_item("refusals", runtime.refusals())?;
+    stats.put("counting", runtime.options.count)?;
+    stats.put("stub_calls", RULE_CALLS.load(Relaxed) - interpreted)?;
+    stats.put("interpreter_calls", interpreted)?;
+    stats.put("ctypes_calls", CTYPES_CALLS.load(Relaxed))?;
+    stats.put("refusals", runtime.refusals())?;
     let [functions, shapes, full, renewals] = runtime.totals();
-    stats.set_item("functions", functions)?;
-    stats.set_item("shapes", shapes)?;
-    stats.set_item("full_chains", full)?;
-    stats.set_item("renewals", renewals)?;
-    stats.set_item("thefts", lending::THEFTS.load(Relaxed))?;
-    stats.set_item("yields", lending::YIELDS.load(Relaxed))?;
-    stats.set_item("demotions", DEMOTIONS.load(Relaxed))?;
+    stats.put("functions", functions)?;
+    stats.put("shapes", shapes)?;
+    stats.put("full_chains", full)?;
+    stats.put("renewals", renewals)?;
+    stats.put("thefts", lending::THEFTS.load(Relaxed))?;
+    stats.put("yields", lending::YIELDS.load(Relaxed))?;
+    stats.put("demotions", DEMOTIONS.load(Relaxed))?;
     let usage = runtime.jit.usage();
-    stats.set_item("stubs", usage.stubs)?;
-    stats.set_item("code_bytes", usage.used_bytes)?;
-    stats.set_item("code_capacity", usage.capacity)?;
+    stats.put("stubs", usage.stubs)?;
+    stats.put("code_bytes", usage.used_bytes)?;
+    stats.put("code_capacity", usage.capacity)?;
     callbacks::report::stats(&stats, runtime)?;
     Ok(stats)
 }

@@ -316,10 +316,11 @@ impl Runtime {
         site.is_some()
     }
 
-    /// Learns the class of an argument; true if that says more than was known.
+    /// Learns the class of an argument; true if that says more than was known, which it
+    /// does not where there is no memory.
     pub(crate) fn learn(&self, py: Python<'_>, class: Object) -> bool {
         let Known { layout, kinds, classes, .. } = &self.known;
-        classes.learn(py, kinds, layout, class)
+        classes.learn(py, kinds, layout, class).unwrap_or(false)
     }
 
     /// Forgets all sites, after `each` has seen the functions that have one. Some

@@ -4,7 +4,9 @@
 //! of classes that stay: the garbage collector does not see all that refers to one.
 
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict, PyTuple};
+use pyo3::types::PyDict;
+
+use crate::make::{self, Named};
 
 /// A class that derives from `base`.
 ///
@@ -15,7 +17,7 @@ pub(crate) fn class<'py>(
     base: &Bound<'py, PyAny>,
     members: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    base.get_type().call1((name, (base,), members))
+    base.get_type().call_with((name, (base,), members))
 }
 
 /// The class of pointers to `c_char`, the one that ctypes makes itself at import.
@@ -23,8 +25,8 @@ pub(crate) fn class<'py>(
 /// # Errors
 /// What Python raised.
 pub(crate) fn pointer(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let ctypes = py.import("ctypes")?;
-    ctypes.getattr("POINTER")?.call1((ctypes.getattr("c_char")?,))
+    let ctypes = make::import(py, "ctypes")?;
+    ctypes.attr("POINTER")?.call_with((ctypes.attr("c_char")?,))
 }
 
 /// A class of arrays.
@@ -32,9 +34,10 @@ pub(crate) fn pointer(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 /// # Errors
 /// What Python raised.
 pub(crate) fn array<'py>(item: &Bound<'py, PyAny>, length: u64) -> PyResult<Bound<'py, PyAny>> {
-    let members = [("_type_", item)].into_py_dict(item.py())?;
-    members.set_item("_length_", length)?;
-    let base = item.py().import("_ctypes")?.getattr("Array")?;
+    let members = make::dict(item.py())?;
+    members.put("_type_", item)?;
+    members.put("_length_", length)?;
+    let base = make::import(item.py(), "_ctypes")?.attr("Array")?;
     class("Array", &base, &members)
 }
 
@@ -48,16 +51,16 @@ pub(crate) fn function<'py>(
     arguments: &[&Bound<'py, PyAny>],
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = result.py();
-    let ctypes = py.import("_ctypes")?;
-    let mut all: u64 = ctypes.getattr("FUNCFLAG_CDECL")?.extract()?;
+    let ctypes = make::import(py, "_ctypes")?;
+    let mut all: u64 = ctypes.attr("FUNCFLAG_CDECL")?.extract()?;
     for flag in flags {
-        all |= ctypes.getattr(*flag)?.extract::<u64>()?;
+        all |= ctypes.attr(*flag)?.extract::<u64>()?;
     }
-    let members = PyDict::new(py);
-    members.set_item("_flags_", all)?;
-    members.set_item("_restype_", result)?;
-    members.set_item("_argtypes_", PyTuple::new(py, arguments)?)?;
-    class("Function", &ctypes.getattr("CFuncPtr")?, &members)
+    let members = make::dict(py)?;
+    members.put("_flags_", all)?;
+    members.put("_restype_", result)?;
+    members.put("_argtypes_", make::tuple(py, arguments.iter().copied())?)?;
+    class("Function", &ctypes.attr("CFuncPtr")?, &members)
 }
 
 /// Has the garbage collector free those that are not used any more, while they are
@@ -66,9 +69,9 @@ pub(crate) fn function<'py>(
 /// # Errors
 /// What Python raised.
 pub(crate) fn free(py: Python<'_>) -> PyResult<()> {
-    let collector = py.import("gc")?;
-    if collector.call_method0("isenabled")?.is_truthy()? {
-        collector.call_method1("collect", (1,))?;
+    let collector = make::import(py, "gc")?;
+    if collector.attr("isenabled")?.call0()?.is_truthy()? {
+        collector.attr("collect")?.call_with((1,))?;
     }
     Ok(())
 }

@@ -3,12 +3,14 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyCFunction, PyDict, PyType};
+use pyo3::types::{PyCFunction, PyType};
 
 use crate::hook;
+use crate::make::{self, Named};
 
-/// The exception in which a conversion ended, to be raised in its place.
-#[pyclass(frozen)]
+/// The exception in which a conversion ended, to be raised in its place. pyo3 makes
+/// the class at its first use, so the module has it: later there may be no memory.
+#[pyclass(frozen, name = "_Failed")]
 pub(crate) struct Failed(PyErr);
 
 #[pymethods]
@@ -60,25 +62,25 @@ pub(crate) fn with_parameter<'py>(
     like: &Bound<'py, PyAny>,
     outcome: PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let attributes = PyDict::new(py);
+    let attributes = make::dict(py)?;
     if let Err(error) = &outcome {
         let raise = Failed::of(py, error.clone_ref(py))?;
-        let property = hook::stock(py)?.property.bind(py).call1((raise,))?;
-        attributes.set_item("_as_parameter_", property)?;
+        let property = hook::stock(py)?.property.bind(py).call_with((raise,))?;
+        attributes.put("_as_parameter_", property)?;
     }
     let type_class = py.get_type::<PyType>();
     let like = like.get_type();
     // Not the class's own attributes, which its metaclass may have a say in.
     let name_of = |name: &str| -> PyResult<Bound<'py, PyAny>> {
-        let descriptor = type_class.getattr("__dict__")?.get_item(name)?;
-        descriptor.call_method1("__get__", (&like,))
+        let descriptor = type_class.attr("__dict__")?.item(name)?;
+        descriptor.attr("__get__")?.call_with((&like,))
     };
-    attributes.set_item("__module__", name_of("__module__")?)?;
-    attributes.set_item("__qualname__", name_of("__qualname__")?)?;
-    let class = type_class.call1((name_of("__name__")?, (), attributes))?;
+    attributes.put("__module__", name_of("__module__")?)?;
+    attributes.put("__qualname__", name_of("__qualname__")?)?;
+    let class = type_class.call_with((name_of("__name__")?, (), attributes))?;
     let instance = class.call0()?;
     if let Ok(value) = outcome {
-        instance.setattr("_as_parameter_", value)?;
+        instance.set_attr("_as_parameter_", value)?;
     }
     Ok(instance)
 }

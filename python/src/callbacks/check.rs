@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyTuple;
 
 use crate::callbacks::thunks::Thunks;
 use crate::callbacks::{calling, failures};
@@ -16,6 +16,7 @@ use crate::described;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout::{self, Layout};
+use crate::make::{self, Named};
 use crate::raw::{Object, Owned};
 use crate::samples;
 
@@ -26,25 +27,25 @@ use crate::samples;
 /// What Python raised.
 pub(crate) fn thunks(py: Python<'_>, layout: &Layout) -> PyResult<Result<Thunks, Reason>> {
     instance::learn_stock(py)?;
-    let base = py.import("_ctypes")?.getattr("CFuncPtr")?;
-    let ctypes = py.import("ctypes")?;
-    let (c_int, c_double) = (ctypes.getattr("c_int")?, ctypes.getattr("c_double")?);
+    let base = make::import(py, "_ctypes")?.attr("CFuncPtr")?;
+    let ctypes = make::import(py, "ctypes")?;
+    let (c_int, c_double) = (ctypes.attr("c_int")?, ctypes.attr("c_double")?);
     let class = samples::function(&[], &c_int, &[&c_double])?;
     // With its first instance a class is final, as its flags say from then on.
     class.call0()?;
-    let callable = py.import("builtins")?.getattr("len")?;
-    let function = match class.call1((&callable,)) {
+    let callable = make::import(py, "builtins")?.attr("len")?;
+    let function = match class.call_with((&callable,)) {
         // The system denies ctypes the memory for closures.
         Err(error) if error.is_instance_of::<PyMemoryError>(py) => {
             return Ok(Err(none_here(&described::error(py, &error))));
         }
         made => made?,
     };
-    let thunk = function.getattr("_objects")?.get_item("0")?;
+    let thunk = function.attr("_objects")?.item("0")?;
     let initialisers = initialisers(&c_int, &c_double, &callable)?;
     let name: String = thunk.get_type().name()?.extract()?;
-    let data_class = c_int.getattr("__mro__")?.cast_into::<PyTuple>()?.get_item(2)?;
-    let data_name: String = data_class.getattr("__name__")?.extract()?;
+    let data_class = c_int.attr("__mro__")?.cast_into::<PyTuple>()?.item(2)?;
+    let data_name: String = data_class.attr("__name__")?.extract()?;
     let found = initialisers.and_then(|()| {
         row("thunk class", name.as_str(), "CThunkObject")?;
         row("data class", data_name.as_str(), "_CData")?;
@@ -83,10 +84,10 @@ fn initialisers(
     c_double: &Bound<'_, PyAny>,
     callable: &Bound<'_, PyAny>,
 ) -> PyResult<Result<(), Reason>> {
-    let attributes = PyDict::new(c_int.py());
-    attributes.set_item("__init__", callable)?;
+    let attributes = make::dict(c_int.py())?;
+    attributes.put("__init__", callable)?;
     // Not a class that programs use: it would have a subclass for some time.
-    let structure = c_int.py().import("ctypes")?.getattr("Structure")?;
+    let structure = make::import(c_int.py(), "ctypes")?.attr("Structure")?;
     let other = samples::class("Initialised", &structure, &attributes)?;
     let of = |class: &Bound<'_, PyAny>| handle(class).word(layout::TYPE_INIT);
     let (stock, own) = (of(c_int), of(&other));

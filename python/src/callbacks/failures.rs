@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::capi;
 use crate::hook;
 use crate::kinds::handle;
 use crate::layout;
+use crate::make::{self, Named};
 use crate::probe;
 use crate::raw::Object;
 use crate::samples;
@@ -98,11 +98,11 @@ pub(crate) fn set_unexpected(class: u64, object: Object) {
     let py = unsafe { Python::assume_attached() };
     // SAFETY: the thunk keeps the class.
     let class = unsafe { Object::at(class) }.bound(py);
-    let of = object.bound(py).get_type();
-    let of = of.fully_qualified_name().map(|name| name.to_string()).unwrap_or_default();
+    let of = full_name(object.bound(py).get_type().as_any()).unwrap_or_default();
     let error = match class.repr() {
         Ok(class) => {
-            PyTypeError::new_err(format!("{class} returned unexpected result of type {of}"))
+            let text = format!("{class} returned unexpected result of type {of}");
+            make::error::<PyTypeError>(py, &text)
         }
         // Its metaclass raised it, or a handler of a signal.
         Err(error) => error,
@@ -110,12 +110,20 @@ pub(crate) fn set_unexpected(class: u64, object: Object) {
     error.restore(py);
 }
 
+/// The name of a class with its module's, as CPython tells it.
+fn full_name(class: &Bound<'_, PyAny>) -> PyResult<String> {
+    let module: String = class.attr("__module__")?.extract()?;
+    let name: String = class.attr("__qualname__")?.extract()?;
+    let is_short = ["builtins", "__main__"].contains(&module.as_str());
+    Ok(if is_short { name } else { format!("{module}.{name}") })
+}
+
 /// Has ctypes report the exception in which the making of an argument ended: it
 /// is given a thunk whose argument of this index raises just that.
 pub(crate) fn report_argument(thunk: Object, index: usize) {
     // SAFETY: callbacks run with the GIL held.
     let py = unsafe { Python::assume_attached() };
-    let error = PyErr::take(py).unwrap_or_else(|| PyTypeError::new_err("no argument"));
+    let error = PyErr::take(py).unwrap_or_else(|| make::error::<PyTypeError>(py, "no argument"));
     if let Err(other) = report_argument_as(py, thunk, index, error) {
         other.write_unraisable(py, None);
     }
@@ -123,12 +131,12 @@ pub(crate) fn report_argument(thunk: Object, index: usize) {
 
 fn report_argument_as(py: Python<'_>, thunk: Object, index: usize, error: PyErr) -> PyResult<()> {
     let byte = hook::stock(py)?.c_byte.bind(py);
-    let attributes = PyDict::new(py);
-    attributes.set_item("__new__", Failed::of(py, error)?)?;
-    let failing = byte.get_type().call1(("Failing", (byte,), attributes))?;
+    let attributes = make::dict(py)?;
+    attributes.put("__new__", Failed::of(py, error)?)?;
+    let failing = byte.get_type().call_with(("Failing", (byte,), attributes))?;
     let mut classes = vec![byte.as_any().clone(); index];
     classes.push(failing);
-    let classes = PyTuple::new(py, classes)?;
+    let classes = make::tuple(py, &classes)?;
     let mut copy = thunk.words::<{ layout::THUNK_WORDS }>();
     copy[layout::THUNK_CONVERTERS.offset as usize / 8] = classes.as_ptr() as u64;
     let (zero, mut result) = (0_u64, 0);
@@ -163,12 +171,12 @@ pub(crate) fn learn_wordings(py: Python<'_>) {
 
 /// A callable without Python code, which fails for lack of an argument.
 fn c_len(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("builtins")?.getattr("len")
+    make::import(py, "builtins")?.attr("len")
 }
 
 /// One that gives what is no int.
 fn c_list(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    py.import("builtins")?.getattr("list")
+    make::import(py, "builtins")?.attr("list")
 }
 
 /// Learns how ctypes reports the failure of a callback with this callable.
@@ -177,22 +185,22 @@ fn learn(
     callable: fn(Python<'_>) -> PyResult<Bound<'_, PyAny>>,
 ) -> PyResult<Wording> {
     let callable = callable(py)?;
-    let class = samples::function(&[], &py.import("ctypes")?.getattr("c_int")?, &[])?;
-    let function = class.call1((&callable,))?;
+    let class = samples::function(&[], &make::import(py, "ctypes")?.attr("c_int")?, &[])?;
+    let function = class.call_with((&callable,))?;
     let thunk = handle(&function).word(layout::FUNC_THUNK);
-    let seen = PyList::empty(py);
-    let sys = py.import("sys")?;
-    let hook = sys.getattr("unraisablehook")?;
+    let seen = make::list(py, [""; 0])?;
+    let sys = make::import(py, "sys")?;
+    let hook = sys.attr("unraisablehook")?;
     // Until it is put back no Python code runs, and so no other thread.
-    sys.setattr("unraisablehook", seen.getattr("append")?)?;
+    sys.set_attr("unraisablehook", seen.attr("append")?)?;
     let mut result = 0;
     let cif = thunk.wrapping_add_signed(layout::THUNK_CIF.offset.into());
     // SAFETY: a thunk of a function without arguments, which `function` keeps.
     unsafe { closure()(cif, &mut result, std::ptr::null(), thunk) };
-    sys.setattr("unraisablehook", hook)?;
-    let seen = seen.get_item(0)?;
-    let text: String = seen.getattr("err_msg")?.extract()?;
-    parse(&text, &callable, seen.getattr("object")?.is(&callable))
+    sys.set_attr("unraisablehook", hook)?;
+    let seen = seen.item(0)?;
+    let text: String = seen.attr("err_msg")?.extract()?;
+    parse(&text, &callable, seen.attr("object")?.is(&callable))
 }
 
 /// The wording of a text about a callable.

@@ -7,6 +7,7 @@ use pyo3::types::PyDict;
 
 use crate::callbacks::site::{CALLBACKS, Compiled, INTERPRETED};
 use crate::layout;
+use crate::make::{self, Named};
 use crate::raw::Object;
 use crate::runtime::Runtime;
 
@@ -20,7 +21,7 @@ pub(crate) fn explain<'py>(
 ) -> PyResult<Option<Bound<'py, PyDict>>> {
     let thunk = function.word(layout::FUNC_THUNK);
     let Some(site) = runtime.callbacks.explained(thunk) else { return Ok(None) };
-    let explanation = PyDict::new(py);
+    let explanation = make::dict(py)?;
     let (compiled, refused) = match &site {
         Err(refusal) => (None, Some(*refusal)),
         Ok(site) => match site.compiled() {
@@ -34,27 +35,27 @@ pub(crate) fn explain<'py>(
         (Ok(_), true, Some(_)) => "stub",
         _ => "interpreter",
     };
-    explanation.set_item("tier", tier)?;
+    explanation.put("tier", tier)?;
     let signature = site.as_ref().ok().map(|site| site.signature.to_string());
-    explanation.set_item("signature", signature)?;
-    explanation.set_item("refused", refused.map(|refusal| (refusal.name, refusal.advice)))?;
+    explanation.put("signature", signature)?;
+    explanation.put("refused", refused.map(|refusal| (refusal.name, refusal.advice)))?;
     let shown = compiled.filter(|_| tier == "stub");
-    explanation.set_item("trace", shown.map(|Compiled { trace, .. }| trace.to_string()))?;
-    explanation.set_item("code_bytes", shown.map_or(0, |Compiled { stub, .. }| stub.len()))?;
+    explanation.put("trace", shown.map(|Compiled { trace, .. }| trace.to_string()))?;
+    explanation.put("code_bytes", shown.map_or(0, |Compiled { stub, .. }| stub.len()))?;
     let disassembly = shown.map(|Compiled { stub, .. }| stub.disassemble());
-    explanation.set_item("disassembly", disassembly)?;
+    explanation.put("disassembly", disassembly)?;
     Ok(Some(explanation))
 }
 
 /// Adds the figures of callbacks to those of the process.
 pub(crate) fn stats(stats: &Bound<'_, PyDict>, runtime: &Runtime) -> PyResult<()> {
     let interpreted = INTERPRETED.load(Relaxed);
-    stats.set_item("stub_callbacks", CALLBACKS.load(Relaxed) - interpreted)?;
-    stats.set_item("interpreter_callbacks", interpreted)?;
+    stats.put("stub_callbacks", CALLBACKS.load(Relaxed) - interpreted)?;
+    stats.put("interpreter_callbacks", interpreted)?;
     let [thunks, shapes, entries] = runtime.callbacks.totals();
-    stats.set_item("callbacks", thunks)?;
-    stats.set_item("callback_shapes", shapes)?;
-    stats.set_item("callback_stubs", entries)?;
-    stats.set_item("trampolines", runtime.jit.usage().trampolines)?;
-    stats.set_item("callback_refusals", runtime.callbacks.refusals())
+    stats.put("callbacks", thunks)?;
+    stats.put("callback_shapes", shapes)?;
+    stats.put("callback_stubs", entries)?;
+    stats.put("trampolines", runtime.jit.usage().trampolines)?;
+    stats.put("callback_refusals", runtime.callbacks.refusals())
 }

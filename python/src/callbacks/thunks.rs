@@ -21,6 +21,7 @@ use crate::capi;
 use crate::hook::{self, Original};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER, MEMORY_WORD, TYPE_VERSION};
+use crate::make::{self, Named};
 use crate::raw::{Object, Owned};
 use crate::runtime::{Runtime, runtime};
 
@@ -57,7 +58,7 @@ impl Thunks {
     pub(crate) fn existing(self, py: Python<'_>) -> PyResult<Vec<Owned>> {
         let is_thunk = |object: Object| object.word(layout::OB_TYPE) == self.class;
         let Some(visit) = capi::symbol(c"PyUnstable_GC_VisitObjects") else {
-            let objects = py.import("gc")?.getattr("get_objects")?.call0()?;
+            let objects = make::import(py, "gc")?.attr("get_objects")?.call0()?;
             let objects = objects.try_iter()?.collect::<PyResult<Vec<_>>>()?;
             let thunks = objects.iter().map(handle).filter(|object| is_thunk(*object));
             return Ok(thunks.map(Owned::of).collect());

@@ -23,6 +23,7 @@ use crate::hook;
 use crate::instance;
 use crate::kinds::handle;
 use crate::layout;
+use crate::make::Named;
 use crate::raw::{Object, Owned};
 use crate::runtime::{CallSite, Runtime};
 
@@ -132,7 +133,7 @@ fn make(
 /// class itself runs.
 fn new<'py>(py: Python<'py>, class: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let base = hook::stock(py)?.function.bind(py);
-    base.call_method1("__new__", (class, capture::address()))
+    base.attr("__new__")?.call_with((class, capture::address()))
 }
 
 /// A result of a shadow as text that is equal for equal results alone. No code of

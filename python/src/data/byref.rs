@@ -24,6 +24,7 @@ use crate::layout::{
     self, CDATA_POINTER, Layout, METHOD_DEF, METHOD_MODULE, METHOD_SELF, METHOD_VECTORCALL,
     TYPE_DEALLOC,
 };
+use crate::make::{self, Named};
 use crate::raw::{self, Object, Owned};
 
 static DEFINITION: Original = Original::new();
@@ -43,9 +44,9 @@ const TAG: Field = Field::new("byref.tag_word", 24, Mem::I64);
 
 /// Whether a reference has the words that `byref` is to write.
 pub(super) fn rows_hold(py: Python<'_>, layout: &Layout) -> PyResult<bool> {
-    let ctypes = py.import("ctypes")?;
-    let instance = ctypes.getattr("c_int")?.call0()?;
-    let reference = ctypes.getattr("byref")?.call1((&instance,))?;
+    let ctypes = make::import(py, "ctypes")?;
+    let instance = ctypes.attr("c_int")?.call0()?;
+    let reference = ctypes.attr("byref")?.call_with((&instance,))?;
     let words = handle(&reference);
     let class = words.word(layout::OB_TYPE);
     let made = [class, words.word(FFI_TYPE), words.word(TAG)];
@@ -59,9 +60,9 @@ pub(super) fn rows_hold(py: Python<'_>, layout: &Layout) -> PyResult<bool> {
 /// The places in the built-in function, if it is one still.
 pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     static BYREF: OnceLock<Option<Py<PyAny>>> = OnceLock::new();
-    let ctypes = py.import("_ctypes")?;
-    let found = ctypes.getattr("byref")?;
-    let another = ctypes.getattr("addressof")?;
+    let ctypes = make::import(py, "_ctypes")?;
+    let found = ctypes.attr("byref")?;
+    let another = ctypes.attr("addressof")?;
     let byref = BYREF.get_or_init(|| {
         let is_builtin = found.get_type_ptr() == another.get_type_ptr();
         is_builtin.then(|| found.unbind())
@@ -113,7 +114,7 @@ fn entry(py: Python<'_>, plain: Object) -> PyResult<u64> {
     // SAFETY: a table entry that lives for ever.
     let sample = Owned::from_new(unsafe { capi::PyCFunction_NewEx(of_one, 0, 0) });
     let sample = sample.ok_or_else(|| PyErr::fetch(py))?;
-    let signature = |function: Object| function.bound(py).getattr("__text_signature__");
+    let signature = |function: Object| function.bound(py).attr("__text_signature__");
     let is_same = signature(sample.object())?.eq(signature(plain)?)?;
     Ok(if is_same { of_one } else { entry(array, FASTCALL) })
 }

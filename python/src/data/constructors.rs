@@ -29,6 +29,7 @@ use crate::layout::{
     CDATA_BASE, CDATA_LENGTH, CDATA_OBJECTS, CDATA_POINTER, MEMORY_WORD, OB_TYPE, TYPE_CALL,
     TYPE_FLAGS, TYPE_VECTORCALL_OFFSET,
 };
+use crate::make::{self, Named};
 use crate::raw::{self, Object, Owned};
 
 /// The vectorcall pointer of a class, where its metaclass says that it is.
@@ -51,7 +52,7 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
 pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
     let of_type = handle(py.get_type::<PyType>().as_any());
     let slots = places(py)?.iter().all(|place| place.holds(of_type.word(TYPE_CALL), ours()));
-    let c_int = py.import("ctypes")?.getattr("c_int")?;
+    let c_int = make::import(py, "ctypes")?.attr("c_int")?;
     let offset = TYPE_VECTORCALL.offset as u64;
     Ok(slots
         && of_type.word(TYPE_VECTORCALL_OFFSET) == offset

@@ -8,13 +8,14 @@ use std::ffi::c_int;
 use hotcall_tracer::{Field, Mem};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 
 use super::access::{self, Access, Holder, Value, small_word_of, word_of, write_word};
 use super::data;
 use crate::hook::{Original, Place};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_POINTER};
+use crate::make::{self, Named};
 use crate::raw::Object;
 use crate::samples;
 
@@ -47,7 +48,7 @@ static SET: Original = Original::new();
 pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     let Some(class) = CLASS_OF_FIELDS.get(py) else { return Ok(Vec::new()) };
     let class = class.bind(py);
-    let dict = class.getattr("__dict__")?;
+    let dict = class.attr("__dict__")?;
     let (get, set) = (get as Get as usize as u64, set as Set as usize as u64);
     let mut places = vec![
         Place::new(handle(class.as_any()), TYPE_DESCR_GET, &GET, get),
@@ -56,7 +57,7 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     for (name, original, ours) in
         [("__get__", &GET, get), ("__set__", &SET, set), ("__delete__", &SET, set)]
     {
-        let wrapper = dict.get_item(name)?;
+        let wrapper = dict.item(name)?;
         places.push(Place::new(handle(&wrapper), layout::WRAPPER_WRAPPED, original, ours));
     }
     Ok(places)
@@ -64,22 +65,18 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
 
 /// Whether the rows hold for a plain field, a bit field and an anonymous field.
 pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
-    let ctypes = py.import("ctypes")?;
-    let c_short = ctypes.getattr("c_short")?;
-    let inner = PyDict::new(py);
-    inner.set_item("_fields_", [("i", &c_short)])?;
-    let structure = ctypes.getattr("Structure")?;
+    let ctypes = make::import(py, "ctypes")?;
+    let c_short = ctypes.attr("c_short")?;
+    let inner = make::dict(py)?;
+    inner.put("_fields_", [("i", &c_short)])?;
+    let structure = ctypes.attr("Structure")?;
     let inner = samples::class("Inner", &structure, &inner)?;
-    let attributes = PyDict::new(py);
-    let list = pyo3::types::PyList::empty(py);
-    list.append(("a", &c_short))?;
-    list.append(("plain", &c_short))?;
-    list.append(("bits", &c_short, 3))?;
-    list.append(("inner", &inner))?;
-    attributes.set_item("_fields_", list)?;
-    attributes.set_item("_anonymous_", ["inner"])?;
+    let attributes = make::dict(py)?;
+    let fields = (("a", &c_short), ("plain", &c_short), ("bits", &c_short, 3), ("inner", &inner));
+    attributes.put("_fields_", fields)?;
+    attributes.put("_anonymous_", ["inner"])?;
     let outer = samples::class("Outer", &structure, &attributes)?;
-    let field = |name: &str| outer.getattr(name);
+    let field = |name: &str| outer.attr(name);
     let plain = handle(&field("plain")?).is_plain_field();
     let special = ["bits", "inner"].map(field);
     let class = field("plain")?.get_type().unbind();

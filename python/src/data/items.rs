@@ -22,6 +22,7 @@ use crate::declare::info;
 use crate::hook::{Original, Place};
 use crate::kinds::handle;
 use crate::layout::{self, CDATA_LENGTH, CDATA_POINTER, MEMORY_WORD, OB_TYPE};
+use crate::make::{self, Named};
 use crate::raw::Object;
 use crate::samples;
 
@@ -144,19 +145,20 @@ const SLICE: [Field; 3] = [
 
 /// The slots of the base classes, their wrappers, and the getter.
 pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
-    let ctypes = py.import("_ctypes")?;
+    let ctypes = make::import(py, "_ctypes")?;
     let mut places = Vec::new();
     for Slot { class, methods, field, original, ours } in &SLOTS {
-        let of_class = ctypes.getattr(*class)?;
-        let missing = || PyRuntimeError::new_err(format!("{class} has no slots for items"));
+        let of_class = ctypes.attr(*class)?;
+        let missing =
+            || make::error::<PyRuntimeError>(py, &format!("{class} has no slots for items"));
         let slots = handle(&of_class).object(TYPE_AS_MAPPING).ok_or_else(missing)?;
         places.push(Place::new(slots, *field, original, ours()));
         for method in *methods {
-            let wrapper = of_class.getattr("__dict__")?.get_item(method)?;
+            let wrapper = of_class.attr("__dict__")?.item(*method)?;
             places.push(Place::new(handle(&wrapper), layout::WRAPPER_WRAPPED, original, ours()));
         }
     }
-    let descriptor = ctypes.getattr("_Pointer")?.getattr("__dict__")?.get_item("contents")?;
+    let descriptor = ctypes.attr("_Pointer")?.attr("__dict__")?.item("contents")?;
     if let Some(table) = handle(&descriptor).object(layout::GETSET_DEF) {
         places.push(Place::new(table, GETSET_GET, &CONTENTS, contents as Getter as usize as u64));
     }
@@ -165,21 +167,21 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
 
 /// Whether the rows hold.
 pub(super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
-    let ctypes = py.import("_ctypes")?;
+    let ctypes = make::import(py, "_ctypes")?;
     let mut holds = true;
     for Slot { class, methods, field, .. } in &SLOTS {
-        let class = ctypes.getattr(*class)?;
+        let class = ctypes.attr(*class)?;
         let slot = handle(&class).object(TYPE_AS_MAPPING).map(|slots| slots.word(*field));
         for method in *methods {
-            let wrapper = class.getattr("__dict__")?.get_item(method)?;
+            let wrapper = class.attr("__dict__")?.item(*method)?;
             holds &= slot == Some(handle(&wrapper).word(layout::WRAPPER_WRAPPED));
         }
     }
     let slice = PySlice::new(py, 300, 700, 500);
     for (field, name) in SLICE.into_iter().zip(["start", "stop", "step"]) {
-        holds &= handle(&slice).word(field) == slice.getattr(name)?.as_ptr() as u64;
+        holds &= handle(&slice).word(field) == slice.attr(name)?.as_ptr() as u64;
     }
-    let array = samples::array(&py.import("ctypes")?.getattr("c_short")?, 5)?.call0()?;
+    let array = samples::array(&make::import(py, "ctypes")?.attr("c_short")?, 5)?.call0()?;
     Ok(holds && handle(&array).word(CDATA_LENGTH) == 5)
 }
 

@@ -21,12 +21,13 @@ use hotcall_tracer::{Field, Mem};
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 
 use crate::capi;
 use crate::hook::{Original, Place, with_subclasses};
 use crate::kinds::handle;
 use crate::layout::{TYPE_GETATTRO, TYPE_VERSION};
+use crate::make::{self, Named};
 use crate::raw::{self, Object};
 use crate::table::{Entry, Table};
 
@@ -102,13 +103,13 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
         return Ok(Vec::new());
     }
     // The slot of every class with a `__getattr__` in Python.
-    let members = PyDict::new(py);
-    members.set_item("__getattr__", py.import("builtins")?.getattr("print")?)?;
-    let probe = py.get_type::<PyType>().call1(("Probe", (), members))?;
+    let members = make::dict(py)?;
+    members.put("__getattr__", make::import(py, "builtins")?.attr("print")?)?;
+    let probe = py.get_type::<PyType>().call_with(("Probe", (), members))?;
     let usual = handle(&probe).word(TYPE_GETATTRO);
     let ours = getattr as GetAttr as usize as u64;
-    let name = pyo3::intern!(py, "__getattribute__").as_ptr() as u64;
-    let plain = py.import("builtins")?.getattr("object")?.getattr("__getattribute__")?;
+    let name = make::GETATTRIBUTE.address();
+    let plain = make::import(py, "builtins")?.attr("object")?.attr("__getattribute__")?;
     let mut places = Vec::new();
     for class in classes(py)? {
         let class = handle(&class);
@@ -127,8 +128,8 @@ pub(super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
 fn classes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
     static ROOTS: PyOnceLock<Vec<Py<PyAny>>> = PyOnceLock::new();
     let roots = ROOTS.get_or_try_init(py, || -> PyResult<_> {
-        let ctypes = py.import("ctypes")?;
-        let named = [ctypes.getattr("CDLL")?, ctypes.getattr("LibraryLoader")?];
+        let ctypes = make::import(py, "ctypes")?;
+        let named = [ctypes.attr("CDLL")?, ctypes.attr("LibraryLoader")?];
         let classes = named.into_iter().filter(|named| handle(named).is_type());
         Ok(classes.map(Bound::unbind).collect())
     })?;
@@ -138,17 +139,17 @@ fn classes(py: Python<'_>) -> PyResult<Vec<Bound<'_, PyAny>>> {
 /// Whether dictionaries have their versions, and the kind of their keys, where they
 /// are expected.
 fn rows_hold(py: Python<'_>) -> PyResult<bool> {
-    let dict = PyDict::new(py);
+    let dict = make::dict(py)?;
     let version = || handle(dict.as_any()).word(DICT_VERSION);
     let mut versions = vec![version()];
     for value in 0..4 {
-        dict.set_item("a", value)?;
+        dict.put("a", value)?;
         versions.push(version());
     }
     let is_new =
         versions.is_sorted_by(|one, next| one < next) && versions.last() == Some(&version());
     let has_strs = is_of_strs(handle(dict.as_any()));
-    dict.set_item(1, 1)?;
+    dict.put(1, 1)?;
     Ok(is_new && has_strs && !is_of_strs(handle(dict.as_any())))
 }
 

@@ -10,6 +10,7 @@ use pyo3::types::PyType;
 
 use crate::capi;
 use crate::kinds::handle;
+use crate::make::{self, Named};
 use crate::raw::Object;
 use crate::starting;
 
@@ -31,7 +32,7 @@ static STOCK: PyOnceLock<Stock> = PyOnceLock::new();
 pub(crate) fn stock(py: Python<'_>) -> PyResult<&'static Stock> {
     STOCK.get_or_try_init(py, || {
         let class = |module: &str, name: &str| -> PyResult<Py<PyType>> {
-            Ok(py.import(module)?.getattr(name)?.cast_into::<PyType>()?.unbind())
+            Ok(make::import(py, module)?.attr(name)?.cast_into::<PyType>()?.unbind())
         };
         Ok(Stock {
             function: class("_ctypes", "CFuncPtr")?,
@@ -51,7 +52,7 @@ pub(crate) fn is_function(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = object.py();
     let base = match starting::elsewhere(py) {
         None => stock(py)?.function.bind(py).clone(),
-        Some(_) => py.import("_ctypes")?.getattr("CFuncPtr")?.cast_into::<PyType>()?,
+        Some(_) => make::import(py, "_ctypes")?.attr("CFuncPtr")?.cast_into::<PyType>()?,
     };
     Ok(derives(handle(object).class(), handle(base.as_any())))
 }
@@ -72,11 +73,11 @@ pub(crate) fn with_subclasses(
 ) -> PyResult<Vec<Bound<'_, PyAny>>> {
     let Some(first) = classes.first() else { return Ok(classes) };
     // Not the class's own attribute: a program may have put something there.
-    let subclasses_of = first.py().get_type::<PyType>().getattr("__subclasses__")?;
+    let subclasses_of = first.py().get_type::<PyType>().attr("__subclasses__")?;
     let mut seen: HashSet<_> = classes.iter().map(|class| class.as_ptr()).collect();
     let mut next = 0;
     while next < classes.len() {
-        for subclass in subclasses_of.call1((&classes[next],))?.try_iter()? {
+        for subclass in subclasses_of.call_with((&classes[next],))?.try_iter()? {
             let subclass = subclass?;
             if seen.insert(subclass.as_ptr()) {
                 classes.push(subclass);

@@ -16,6 +16,7 @@ use crate::hook::{self, Original, Place};
 use crate::instance::{KINDS, metaclasses};
 use crate::kinds::handle;
 use crate::layout::{GETSET_DEF, GETSET_SET, TYPE_INIT, TYPE_NEW, WRAPPER_WRAPPED};
+use crate::make::{self, Named};
 
 type Init = unsafe extern "C-unwind" fn(class: u64, args: u64, names: u64) -> c_int;
 type New = unsafe extern "C-unwind" fn(metaclass: u64, args: u64, names: u64) -> u64;
@@ -44,8 +45,8 @@ fn slot(py: Python<'_>, metaclass: Object, kind: usize) -> (Field, u64) {
 /// The slots of the metaclasses, the wrappers of initialisers, and the setter.
 pub(in super::super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
     let of_type = py.get_type::<PyType>();
-    let missing = || PyRuntimeError::new_err("type.__bases__ has no C table");
-    let bases = of_type.getattr("__dict__")?.get_item("__bases__")?;
+    let missing = || make::error::<PyRuntimeError>(py, "type.__bases__ has no C table");
+    let bases = of_type.attr("__dict__")?.item("__bases__")?;
     let bases = handle(&bases).object(GETSET_DEF).ok_or_else(missing)?;
     let ours = set_bases as Setter as usize as u64;
     let mut places = vec![Place::new(bases, GETSET_SET, &SET_BASES, ours)];
@@ -54,7 +55,7 @@ pub(in super::super) fn places(py: Python<'_>) -> PyResult<Vec<Place>> {
         places.push(Place::new(handle(metaclass.as_any()), field, original, ours));
         if field == TYPE_INIT {
             // A metaclass that derives from it may call it so.
-            let wrapper = metaclass.getattr("__dict__")?.get_item("__init__")?;
+            let wrapper = metaclass.attr("__dict__")?.item("__init__")?;
             places.push(Place::new(handle(&wrapper), WRAPPER_WRAPPED, original, ours));
         }
     }
@@ -70,7 +71,7 @@ pub(in super::super) fn rows_hold(py: Python<'_>) -> PyResult<bool> {
         let found = handle(metaclass.as_any()).word(field);
         holds &= found != handle(of_type.as_any()).word(field);
         if field == TYPE_INIT {
-            let wrapper = metaclass.getattr("__dict__")?.get_item("__init__")?;
+            let wrapper = metaclass.attr("__dict__")?.item("__init__")?;
             holds &= [found, ours].contains(&handle(&wrapper).word(WRAPPER_WRAPPED));
         }
     }

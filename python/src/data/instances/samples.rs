@@ -4,11 +4,12 @@
 use std::sync::atomic::Ordering::Release;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::PyType;
 
 use super::*;
 use crate::data::root;
 use crate::kinds::handle;
+use crate::make::{self, Named};
 use crate::samples;
 
 /// Whether the rows hold, for an instance and a part of it. What CPython does
@@ -44,28 +45,29 @@ struct Samples<'py> {
 
 impl<'py> Samples<'py> {
     fn make(py: Python<'py>) -> PyResult<Samples<'py>> {
-        let structure = py.import("ctypes")?.getattr("Structure")?;
-        let c_long = py.import("ctypes")?.getattr("c_long")?;
+        let structure = make::import(py, "ctypes")?.attr("Structure")?;
+        let c_long = make::import(py, "ctypes")?.attr("c_long")?;
         let class = |name: &str, base: &Bound<'py, PyAny>, attribute: &str, value| {
-            let members = PyDict::new(py);
-            members.set_item(attribute, value)?;
+            let members = make::dict(py)?;
+            members.put(attribute, value)?;
             samples::class(name, base, &members)
         };
-        let object = py.import("builtins")?.getattr("object")?;
-        let fields = |fields: Vec<(&str, &Bound<'py, PyAny>)>| fields.into_pyobject(py);
+        let object = make::import(py, "builtins")?.attr("object")?;
+        let fields =
+            |fields: Vec<(&str, &Bound<'py, PyAny>)>| make::list(py, fields).map(Bound::into_any);
         let plain = class("Plain", &object, "member", py.None().into_bound(py))?;
         let inner = class("Inner", &structure, "_fields_", fields(vec![("only", &c_long)])?)?;
         let three = fields(vec![("number", &c_long), ("first", &inner), ("last", &inner)])?;
         let outer = class("Outer", &structure, "_fields_", three)?;
-        let members = PyDict::new(py);
-        members.set_item("__slots__", ("slot",))?;
-        members.set_item("__del__", py.import("builtins")?.getattr("id")?)?;
-        let special = py.get_type::<PyType>().call1(("Special", (&plain,), members))?;
+        let members = make::dict(py)?;
+        members.put("__slots__", ("slot",))?;
+        members.put("__del__", make::import(py, "builtins")?.attr("id")?)?;
+        let special = py.get_type::<PyType>().call_with(("Special", (&plain,), members))?;
         let whole = outer.call0()?;
-        let part = whole.getattr("last")?;
+        let part = whole.attr("last")?;
         let dressed = inner.call0()?;
-        dressed.setattr("attribute", py.None())?;
-        let weak = py.import("weakref")?.getattr("ref")?.call1((&dressed,))?;
+        dressed.set_attr("attribute", &py.None())?;
+        let weak = make::import(py, "weakref")?.attr("ref")?.call_with((&dressed,))?;
         Ok(Samples { plain, inner, outer, special, whole, part, dressed, _weak: weak })
     }
 
@@ -117,9 +119,9 @@ impl<'py> Samples<'py> {
 
     /// How many bytes before an instance its memory begins, as CPython counts its size.
     fn memory_begins(&self) -> PyResult<i64> {
-        let size_of = self.part.py().import("sys")?.getattr("getsizeof")?;
-        let whole = size_of.call1((&self.part,))?.extract::<i64>()?;
-        Ok(whole - self.part.call_method0("__sizeof__")?.extract::<i64>()?)
+        let size_of = make::import(self.part.py(), "sys")?.attr("getsizeof")?;
+        let whole = size_of.call_with((&self.part,))?.extract::<i64>()?;
+        Ok(whole - self.part.attr("__sizeof__")?.call0()?.extract::<i64>()?)
     }
 
     /// Whether values behind instances are told of as expected, if they are there.
@@ -127,7 +129,7 @@ impl<'py> Samples<'py> {
         let inner = handle(&self.inner);
         let values = Field::new("values", inner.word(TYPE_BASIC_SIZE) as i32, Mem::U32);
         let of = |object: &Bound<'_, PyAny>| handle(object).word(values) & !0xff;
-        let basic_size = self.inner.getattr("__basicsize__").and_then(|size| size.extract::<u64>());
+        let basic_size = self.inner.attr("__basicsize__").and_then(|size| size.extract::<u64>());
         basic_size.is_ok_and(|size| size == inner.word(TYPE_BASIC_SIZE))
             && (inner.word(TYPE_FLAGS) & INLINE_VALUES == 0
                 || of(&self.part) == NO_VALUES && of(&self.dressed) == NO_VALUES | 1 << 8)
