@@ -1,5 +1,6 @@
-"""An allocation that fails, at each point of what is done: hotcall then does without what it wanted to know, and where ctypes
-goes on or raises, so does it. `_testcapi` makes allocations of CPython's fail."""
+"""Allocations that fail, at each point of what is done: hotcall does without what it wanted to know, or raises. `_testcapi`
+makes allocations of CPython's fail. What CPython does not survive itself is left out: functions that are made, generators
+among them (3.12 and 3.13 crash), and modules that are imported (3.13 crashes, 3.11 goes on forever)."""
 
 import json
 
@@ -21,10 +22,9 @@ import sys
 import _testcapi
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_longlong, c_size_t, c_void_p
 
-if os.environ["WAY"] == "installed":
-    import hotcall
+import hotcall
 
-    hotcall.install()
+hotcall.install()
 
 libc, libm = ctypes.CDLL("libc.so.6", use_errno=True), ctypes.CDLL("libm.so.6")
 IGNORED = lambda unraisable: None
@@ -103,6 +103,8 @@ def reinstall():
     hotcall.install()
 
 
+# Imports what it needs.
+hotcall.map(declared("sin", [c_double], c_double, libm), [1.5])
 WORK = {
     "scalars": lambda: (cos(1.5), cos(12345678901234)),
     "texts": lambda: (strlen(b"text"), strchr(b"hello", 108)),
@@ -115,18 +117,14 @@ WORK = {
     "instances": instances,
     "errno": lambda: (ctypes.string_at(buffer, 5), libc.close(-1), ctypes.get_errno()),
     "declaring": declaring,
+    "stats": hotcall.stats,
+    "status": hotcall.status,
+    "explain": functools.partial(hotcall._api._native.explain, "explain", cos),
+    "profiled": hotcall._api._native.profiled,
+    "checks": hotcall.checks,
+    "bind": lambda: hotcall.bind(cos),
+    "reinstall": reinstall,
 }
-if os.environ["WAY"] == "installed":
-    WORK |= {
-        "stats": hotcall.stats,
-        "status": hotcall.status,
-        "explain": lambda: hotcall.explain(cos),
-        "report": hotcall.report,
-        "checks": hotcall.checks,
-        "bind": lambda: hotcall.bind(cos),
-        "map": lambda: hotcall.map(cos, [1.5, 2.5]),
-        "reinstall": reinstall,
-    }
 
 
 def outcome(work, first, last):
@@ -164,17 +162,12 @@ print(json.dumps(found))
 """
 
 
-def sweep(way, warm, points):
-    """What became of each piece of work, by its kind and the allocations that failed."""
-    env = {"WAY": way, "WARM": str(warm), "POINTS": str(points)}
-    done = python(PROGRAM, setting="threshold=1", env=env)
-    assert done.returncode == 0, done.stderr
-    return {(name, first, last): status for name, first, last, status in json.loads(done.stdout)}
-
-
-@pytest.mark.parametrize("warm", [0, 2, 20])
+@pytest.mark.parametrize("warm", [0, 20])
 def test_failed_allocations_end_no_process(warm):
-    points = 300 if LONG else 60
-    plain, hot = sweep("plain", warm, points), sweep("installed", warm, points)
-    worse = {place: status for place, status in hot.items() if status not in (0, 1) and plain.get(place, 0) in (0, 1)}
-    assert not worse
+    points = 300 if LONG else 32
+    env = {"WARM": str(warm), "POINTS": str(points)}
+    done = python(PROGRAM, setting="threshold=1", env=env, seconds=600 if LONG else 120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found) > 1000
+    assert [place for place in found if place[-1] not in (0, 1)] == []
