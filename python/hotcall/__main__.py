@@ -47,12 +47,16 @@ def main(arguments: list[str]) -> None:
 
     _run.leave_path()
     try:
+        environment = _api._environment()
+        if _api._native is not None:
+            # What is wrong there is not said when it is imported for the command line.
+            _api._native.configure(environment, "HOTCALL")
         options, way, target, rest = _parse(arguments)
-        # What the environment says was read when hotcall was imported.
-        settings = options.settings()
-        if _api._native is not None and not _api._native.configure(settings, "-o"):
-            reason = "hotcall is in use already, which is too late for options"
-            raise _Usage(f"{reason}; set HOTCALL={settings!r}")
+        settings = options.settings(environment)
+        if _api._native is not None and settings != environment:
+            if not _api._native.configure(settings, "-o"):
+                reason = "hotcall is in use already, which is too late for options"
+                raise _Usage(f"{reason}; set HOTCALL={settings!r}")
         if options.page is not None:
             options.page = _writable(options.page)
     except (_Usage, ValueError) as error:
@@ -123,10 +127,10 @@ class _Options:
         if self.report or self.check or self.page is not None:
             raise _Usage("doctor runs no program: it takes no option but -o")
 
-    def settings(self) -> str:
+    def settings(self, environment: str) -> str:
         """The options of the native module; of two that contradict each other the later holds."""
         timed = self.report or self.page is not None
-        given = [os.environ.get("HOTCALL"), "check=1" if self.check else "", *self.native]
+        given = [environment, "check=1" if self.check else "", *self.native]
         return ",".join(filter(None, [*given, "profile=1" if timed else ""]))
 
 

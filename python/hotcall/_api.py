@@ -46,6 +46,18 @@ def _why_missing(error: ImportError) -> str:
     )
 
 
+def _environment() -> str:
+    """The options in the environment; bytes that are no text are shown, and are no option."""
+    return os.environ.get("HOTCALL", "").encode(errors="backslashreplace").decode()
+
+
+def _is_command() -> bool:
+    """Whether the interpreter is looking for what ``python -m hotcall`` runs."""
+    arguments = getattr(sys, "argv", None) or [""]
+    module = sys.orig_argv[-len(arguments) :][:1]
+    return arguments[0] == "-m" and module in (["hotcall"], ["-mhotcall"])
+
+
 _missing = ""
 try:
     from hotcall import _native as _native
@@ -53,7 +65,12 @@ except ImportError as _error:
     _native = None  # type: ignore[assignment]
     _missing = _why_missing(_error)
 else:
-    _native.configure(os.environ.get("HOTCALL", ""), "HOTCALL")
+    try:
+        _native.configure(_environment(), "HOTCALL")
+    except ValueError:
+        # The command line says it in one line.
+        if not _is_command():
+            raise
 
 
 def _version() -> str:

@@ -34,8 +34,9 @@ def main() -> int:
         _say("advice", "programs run unchanged, on ctypes")
         return OFF
     with hotcall.installed():
-        status = hotcall.status()
         failures = _self_test(status.stubs_off is None)
+        # Whether there is a thread for the monitor is known when a call has asked for it.
+        status = hotcall.status()
     for failure in failures:
         _say("WRONG", failure)
     if failures:
@@ -45,6 +46,7 @@ def main() -> int:
         "calls",
         "all right, by stubs and by the interpreter" if not status.stubs_off else "all right",
     )
+    _say("GIL during calls", _gil(status))
     if status.stubs_off is not None:
         _say("NO STUBS", status.stubs_off)
         remedy = "take out jit=off" if "jit=off" in status.stubs_off else "allow executable memory"
@@ -57,6 +59,13 @@ def main() -> int:
 
 def _say(what: str, text: str) -> None:
     sys.stdout.write(f"{what + ':':<20} {text}\n")
+
+
+def _gil(status: hotcall.Status) -> str:
+    """Who has the GIL during calls of functions for which nothing else was asked."""
+    if status.gil != "lend":
+        return "released" if status.gil == "release" else "held"
+    return f"released, not lent: {status.lending_off}" if status.lending_off else "lent"
 
 
 def _processor() -> str:

@@ -72,6 +72,30 @@ def test_options_that_come_too_late_are_refused(tmp_path):
         assert outcome(done) == (0, "5\n", "")
 
 
+def test_without_options_nothing_is_too_late(tmp_path):
+    """Where a program changes the environment for its children."""
+    code = "import hotcall.auto, os, runpy, sys; os.environ['HOTCALL'] = 'threshold=7'\n"
+    code += "sys.argv[1:] = ['-c', 'print(5)']; sys.path.insert(0, ''); runpy.run_module('hotcall', run_name='__main__')"
+    assert outcome(run("-c", code, cwd=tmp_path)) == (0, "5\n", "")
+
+
+def test_what_is_wrong_in_the_environment_is_one_line(tmp_path):
+    commands = [("-c", "1"), ("--help",), ("--version",), ("doctor",), ("-o", "jit=off", "-c", "1"), ("--what",)]
+    for way in [("-m", "hotcall"), ("-mhotcall",), ("-B", "-X", "dev", "-m", "hotcall")]:
+        for command in commands:
+            done = run(*way, *command, cwd=tmp_path, setting="foo")
+            assert (done.returncode, done.stdout) == (2, ""), command
+            said = 'hotcall: HOTCALL: "foo" is not an option; expected .+\nsee python -m hotcall --help\n'
+            assert re.fullmatch(said, done.stderr), done.stderr
+    done = run("-m", "hotcall", "-c", "1", cwd=tmp_path, setting="threshold=\udcff")
+    assert done.returncode == 2 and re.match("hotcall: HOTCALL: .*udcff.* is not an option", done.stderr), done.stderr
+    # Other programs get the error, also those that are modules.
+    (tmp_path / "program.py").write_text("import hotcall\n")
+    for program in [("-m", "program"), ("-m", "program", "-m", "hotcall"), ("-c", "import hotcall", "-m", "hotcall")]:
+        done = run(*program, cwd=tmp_path, setting="foo")
+        assert done.returncode == 1 and 'ValueError: HOTCALL: "foo" is not an option' in done.stderr, program
+
+
 def test_no_program_is_read_from_a_terminal(tmp_path):
     ours, theirs = pty.openpty()
     for nothing in [(), ("-",), ("--report",)]:
@@ -347,6 +371,17 @@ def test_the_doctor(tmp_path):
     assert done.returncode == 3 and "NO STUBS" in done.stdout and "allow executable memory" in done.stdout
     done = run("-m", "hotcall", "doctor", cwd=tmp_path, setting="jit=off")
     assert done.returncode == 3 and "take out jit=off" in done.stdout and "allow" not in done.stdout
+
+
+@pytest.mark.skipif(hotcall.status().lending_off is not None, reason="the GIL is not lent here")
+def test_the_doctor_tells_who_has_the_gil(tmp_path):
+    expected = {
+        "gil=lend": "lent", "gil=release": "released", "gil=hold": "held",
+        "monitor=deny": "released, not lent: the system gives no thread for it",
+    }  # fmt: skip
+    for setting, who in expected.items():
+        done = run("-m", "hotcall", "-o", setting, "doctor", cwd=tmp_path)
+        assert done.returncode in (0, 3) and re.search(f"^GIL during calls: +{who}$", done.stdout, re.M), done
 
 
 def test_the_doctor_takes_options_of_hotcall_alone(tmp_path):
