@@ -1,9 +1,10 @@
 """The native half of the package; use ``hotcall`` itself."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 __all__ = [
+    "_Failed",
     "__version__",
     "bind",
     "checked",
@@ -20,6 +21,12 @@ __all__ = [
     "uninstall",
 ]
 __version__: str
+
+@final
+class _Failed:
+    """An exception in the place of an argument whose conversion ended in it."""
+
+    def __call__(self, _owner: object) -> None: ...
 
 def configure(options: str, source: str) -> bool:
     """Choose the options of the process; the last choice before the first use holds.
