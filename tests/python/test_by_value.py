@@ -126,6 +126,7 @@ def test_registers_run_out(lib):
     compare(scenario)
 
 
+@pytest.mark.needs_exec
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="structures have no _align_ yet")
 def test_aligned_structures_behind_the_registers(lib):
     """A structure that would fit registers is aligned where none are left, in both directions."""

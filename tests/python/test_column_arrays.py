@@ -136,6 +136,7 @@ def test_numbers_of_numpy_wherever_they_lie(way, lib):
             assert observe(hotcall.map, add, column) == observe(each, add, column)
 
 
+@pytest.mark.needs_exec
 def test_arrays_and_structures_whose_memory_moves(way, lib):
     """A callback resizes what later calls are given the address of: these get the new one, as from ctypes."""
 
@@ -173,6 +174,7 @@ def test_arrays_and_structures_whose_memory_moves(way, lib):
         expect_loops(function, way, 0)
 
 
+@pytest.mark.needs_exec
 def test_instances_whose_value_changes(way, lib):
     """Each call gets what an instance has by then."""
     number, place, items, seen = c_int(0), c_void_p(1), [c_int(10 * item) for item in range(COUNT + 1)], []

@@ -163,6 +163,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.needs_exec
 @pytest.mark.parametrize("warm", [0, 20])
 def test_failed_allocations_end_no_process(warm):
     points = 300 if LONG else 24
