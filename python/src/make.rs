@@ -118,7 +118,7 @@ pub(crate) struct Name(&'static str, AtomicU64);
 macro_rules! names {
     ($($name:ident = $text:literal;)*) => {
         $(pub(crate) static $name: Name = Name($text, AtomicU64::new(0));)*
-        const NAMES: &[&Name] = &[$(&$name),*];
+        static NAMES: &[&Name] = &[$(&$name),*];
     };
 }
 
