@@ -109,15 +109,15 @@ def around():
 
 
 def shapes(libc):
-    """Statements that call one function with 1, 2, 4, 8 and 32 shapes of arguments, declared or not, 32 calls each."""
+    """Statements that call one function with 1, 2, 4, 8 and 32 shapes of arguments, and with 32 undeclared ones, 32 calls each."""
     first = [5, None, b"abc", c_void_p(9), byref(c_int(3)), (c_int * 2)(), pointer(c_int(1)), c_char_p(b"x")]
     values = first + [(c_int * count)() for count in range(3, 27)]
     statements = {}
-    for count, argtypes, label in [*((count, [c_void_p], "shapes") for count in (1, 2, 4, 8, 32)), (32, None, "undeclared shapes")]:
-        function = libc["abs"]
-        function.argtypes, function.restype = argtypes, None
+    for label in ("1 shapes", "2 shapes", "4 shapes", "8 shapes", "32 shapes", "32 undeclared shapes"):
+        function, count = libc["abs"], int(label.split()[0])
+        function.argtypes, function.restype = None if "undeclared" in label else [c_void_p], None
         statement = "; ".join(f"a0(a{1 + index % count})" for index in range(32))
-        statements[f"{count} {label}"] = (statement, function, *values[:count])
+        statements[label] = (statement, function, *values[:count])
     return statements
 
 

@@ -353,9 +353,8 @@ impl Classes {
     /// Whether a plain class that ctypes does not know has neither a built-in
     /// class among its bases nor the methods of a number.
     fn is_ordinary(&self, py: Python<'_>, order: &[Object]) -> PyResult<bool> {
-        let flags = order.iter().map(|base| base.word(layout::TYPE_FLAGS));
-        let are_of_program =
-            flags.into_iter().all(|flags| flags & (HEAP_TYPE | IMMUTABLE) == HEAP_TYPE);
+        let mut flags = order.iter().map(|base| base.word(layout::TYPE_FLAGS));
+        let are_of_program = flags.all(|flags| flags & (HEAP_TYPE | IMMUTABLE) == HEAP_TYPE);
         Ok(are_of_program && self.lack(py, order, &[&make::INDEX, &make::FLOAT, &make::INT])?)
     }
 

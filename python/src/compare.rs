@@ -296,8 +296,9 @@ fn by_ctypes(py: Python<'_>, this: u64, args: &[u64]) -> Outcome {
     let tuple = bag.hold(parameters::tuple_of(args).ok_or_else(|| PyErr::fetch(py))?);
     // SAFETY: a function object and an exact tuple.
     let result = unsafe { hook::ctypes_call()(this, tuple.address(), 0) };
+    let outcome = Owned::from_new(result).ok_or_else(|| PyErr::fetch(py));
     bag.empty();
-    Owned::from_new(result).ok_or_else(|| PyErr::fetch(py))
+    outcome
 }
 
 /// Enters a function as CPython does, and tells who made the call.
